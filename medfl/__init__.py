@@ -1,0 +1,3 @@
+"""Federated learning for medical imaging that measures what leaks."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,91 @@
+"""Everything medfl raises on purpose.
+
+The tree; the command line maps each branch to one exit code::
+
+    MedFLError
+    ├── ConfigError            a setting is missing, unknown or out of range   (also ValueError)
+    ├── ShapeError             arrays that do not fit together                 (also ValueError)
+    ├── DataError              images, targets or manifests
+    │   ├── ImageReadError     one file cannot become a Volume; carries a reason code
+    │   └── ManifestError      the manifest itself is not usable
+    ├── NetworkError           a download or a connection failed
+    ├── FederationError        a federated run cannot go on
+    │   └── ReplyError         one site's reply was refused; carries a reason code
+    ├── TooFewSubjectsError    a number would describe fewer subjects than the site allows
+    └── RunFolderError         a run folder is missing a file, or holds something unreadable
+
+Messages say what must hold, what was found and what to do. They never hold a patient value, a key or the path
+to a patient folder.
+"""
+
+
+class MedFLError(Exception):
+    """Base of every error that medfl raises on purpose."""
+
+
+class ConfigError(MedFLError, ValueError):
+    """A setting is missing, unknown or out of range."""
+
+
+class ShapeError(MedFLError, ValueError):
+    """Arrays do not have the shapes that the operation needs."""
+
+
+class DataError(MedFLError):
+    """Images, targets or manifests that cannot be used."""
+
+
+class ImageReadError(DataError):
+    """One image cannot be read.
+
+    Parameters
+    ----------
+    reason : str
+        Stable, machine-readable code such as ``"truncated"``; it goes into quarantine tables.
+    message : str
+        What must hold and what was found, without a path or a patient value.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ImageReadError"], tuple[str, str]]:
+        """Travel between processes with both arguments."""
+        return (type(self), (self.reason, str(self)))
+
+
+class ManifestError(DataError):
+    """The manifest breaks its schema."""
+
+
+class NetworkError(MedFLError):
+    """A download or a connection failed."""
+
+
+class FederationError(MedFLError):
+    """A federated run cannot go on."""
+
+
+class ReplyError(FederationError):
+    """One site's reply was refused.
+
+    Parameters
+    ----------
+    reason : str
+        Stable code such as ``"not_finite"``; it goes into the run's history.
+    message : str
+        What must hold and what was found.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TooFewSubjectsError(MedFLError):
+    """A number would describe fewer subjects than the site allows."""
+
+
+class RunFolderError(MedFLError):
+    """A run folder is missing a file, or holds something unreadable."""
