@@ -1,0 +1,1 @@
+"""Volume to batch: manifests, import, checks, partitions, phantoms and public sets."""
