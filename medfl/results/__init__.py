@@ -1,0 +1,1 @@
+"""What a run leaves behind: plain values, readable without torch."""

@@ -1,0 +1,37 @@
+"""Writing a file so that a kill leaves either the old or the new one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: temporary file, fsync, rename, fsync of the folder.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder must exist.
+    content : bytes
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace `path` by UTF-8 text, atomically."""
+    write_bytes(path, content.encode())

@@ -1,0 +1,185 @@
+"""The run folder: this module alone knows the file names in it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from medfl.errors import RunFolderError
+from medfl.results.atomic import write_bytes, write_text
+from medfl.results.history import History
+from medfl.results.metrics import RunMetrics
+from medfl.results.privacy import PrivacyRecord
+
+Arrays = Mapping[str, NDArray[Any]]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run can go on.
+
+    Attributes
+    ----------
+    round : int
+        Last finished round; 0 before the first.
+    arrays : mapping of str to ndarray
+        Global model, state of the strategy and of simulated sites, told apart by their prefix.
+    """
+
+    round: int
+    arrays: dict[str, NDArray[Any]]
+
+
+class RunStore:
+    """Reads and writes one run folder; every write is atomic.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder. It is created by the first write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def released(self) -> Path:
+        """Folder of what really left each site."""
+        return self._made("released")
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of predictions; stays at the site."""
+        return self._made("predictions")
+
+    @property
+    def cases(self) -> Path:
+        """Table of cases; stays at the site."""
+        return self._made(".") / "cases.csv"
+
+    def is_started(self) -> bool:
+        """Tell whether a run has left its settings here."""
+        return (self.folder / "config.yaml").exists()
+
+    def is_finished(self) -> bool:
+        """Tell whether a run has left its final metrics here."""
+        return (self.folder / "metrics.json").exists()
+
+    def write_settings(self, config_yaml: str, plan: Mapping[str, Any]) -> None:
+        """Write the resolved settings and the plan."""
+        write_text(self._made(".") / "plan.json", json.dumps(plan, indent=2) + "\n")
+        write_text(self.folder / "config.yaml", config_yaml)
+
+    def read_settings(self) -> tuple[str, dict[str, Any]]:
+        """Return the text of `config.yaml` and the plan."""
+        plan: dict[str, Any] = json.loads(self._text("plan.json"))
+        return self._text("config.yaml"), plan
+
+    def write_history(self, history: History) -> None:
+        """Write `history.json` and the training curves."""
+        self._write_model("history.json", history)
+
+    def read_history(self) -> History:
+        """Read `history.json`."""
+        return self._read_model("history.json", History)
+
+    def write_curves(self, svg: str) -> None:
+        """Write the training curves."""
+        write_text(self._made(".") / "curves.svg", svg)
+
+    def write_metrics(self, metrics: RunMetrics) -> None:
+        """Write `metrics.json`."""
+        self._write_model("metrics.json", metrics)
+
+    def read_metrics(self) -> RunMetrics:
+        """Read `metrics.json`."""
+        return self._read_model("metrics.json", RunMetrics)
+
+    def write_privacy(self, record: PrivacyRecord) -> None:
+        """Write `privacy.json`."""
+        self._write_model("privacy.json", record)
+
+    def read_privacy(self) -> PrivacyRecord:
+        """Read `privacy.json`."""
+        return self._read_model("privacy.json", PrivacyRecord)
+
+    def write_model(self, arrays: Arrays, card: str) -> None:
+        """Write the global model and its card."""
+        write_bytes(self._made(".") / "model.safetensors", _packed(arrays, {}))
+        write_text(self.folder / "model_card.md", card)
+
+    def read_model(self) -> dict[str, NDArray[Any]]:
+        """Read the global model."""
+        return _unpacked(self.folder / "model.safetensors")[0]
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write where the run can go on, as one file."""
+        write_bytes(
+            self._made(".") / "checkpoint.safetensors", _packed(checkpoint.arrays, {"round": str(checkpoint.round)})
+        )
+
+    def read_checkpoint(self) -> Checkpoint | None:
+        """Read where the run can go on; None when no round was finished."""
+        path = self.folder / "checkpoint.safetensors"
+        if not path.exists():
+            return None
+        arrays, metadata = _unpacked(path)
+        if not metadata.get("round", "").isdigit():
+            raise RunFolderError("checkpoint.safetensors must name its round; run again without --resume.")
+        return Checkpoint(round=int(metadata["round"]), arrays=arrays)
+
+    def write_release(self, site: str, name: str, arrays: Arrays, membership: tuple[str, ...]) -> None:
+        """Keep what really left a site, with the list of subjects behind it.
+
+        Parameters
+        ----------
+        site, name : str
+            For example "site-1" and "round-003".
+        arrays : mapping of str to ndarray
+        membership : tuple of str
+            Pseudonyms of the subjects behind the release.
+        """
+        folder = self._made(f"released/{site}")
+        write_bytes(folder / f"{name}.safetensors", _packed(arrays, {"subjects": json.dumps(list(membership))}))
+
+    def _made(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _write_model(self, name: str, value: BaseModel) -> None:
+        write_text(self._made(".") / name, value.model_dump_json(indent=2) + "\n")
+
+    def _read_model(self, name: str, kind: type[Model]) -> Model:
+        try:
+            return kind.model_validate_json(self._text(name))
+        except ValidationError as error:
+            raise RunFolderError(f"{name} must follow the schema of {kind.__name__}: {error}") from error
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.folder / name).read_text()
+        except FileNotFoundError as error:
+            raise RunFolderError(
+                f"{name} must exist in the run folder; it is missing. Was the run started, and is this its folder?"
+            ) from error
+
+
+def _packed(arrays: Arrays, metadata: dict[str, str]) -> bytes:
+    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+
+
+def _unpacked(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise RunFolderError(f"{path.name} must be a readable safetensors file; it is not.") from error
