@@ -1,0 +1,1 @@
+"""Every setting of a run: frozen, closed, checked; data, never code."""

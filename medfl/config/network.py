@@ -1,0 +1,44 @@
+"""Which network does the task."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from medfl.config.base import Settings, Widths
+
+
+class UNetNetwork(Settings):
+    """MONAI's residual U-Net as the backbone, a 1x1 convolution as the head."""
+
+    kind: Literal["unet"]
+    channels: Widths = (16, 32, 64)
+    strides: tuple[int, ...] = (2, 2)
+    residual_units: int = Field(default=2, ge=0, le=6)
+    features: int = Field(default=8, ge=1, le=512)
+    norm: Literal["instance", "batch", "group"] = "instance"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "UNetNetwork":
+        if len(self.strides) != len(self.channels) - 1:
+            raise ValueError(f"strides must have {len(self.channels) - 1} numbers, got {len(self.strides)}")
+        return self
+
+
+class DenseNetNetwork(Settings):
+    """MONAI's DenseNet121 as the backbone, a linear head."""
+
+    kind: Literal["densenet"]
+    initial_features: int = Field(default=16, ge=4, le=256)
+    growth_rate: int = Field(default=8, ge=2, le=64)
+    block_layers: tuple[int, ...] = (2, 2, 2)
+
+
+class EfficientNetNetwork(Settings):
+    """EfficientNet-lite0 with public ImageNet weights, frozen; a linear head on 1,280 pooled features."""
+
+    kind: Literal["efficientnet_lite0"]
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+Network = Annotated[UNetNetwork | DenseNetNetwork | EfficientNetNetwork, Field(discriminator="kind")]

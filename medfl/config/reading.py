@@ -1,0 +1,138 @@
+"""From a YAML file to settings, and back; every mistake is named with its line."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from medfl.config.settings import Config
+from medfl.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Read one YAML file.
+
+    Parameters
+    ----------
+    path : Path
+    overrides : tuple of str
+        "training.rounds=3" replaces one setting; the value is read as YAML.
+
+    Returns
+    -------
+    Config
+        With `${NAME}` replaced from the environment.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, line and setting.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} must be a readable file: {error.strerror}.") from error
+    return parse_config(text, source=str(path), overrides=overrides)
+
+
+def parse_config(text: str, *, source: str = "configuration", overrides: tuple[str, ...] = ()) -> Config:
+    """Read settings from YAML text; see `load_config`."""
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source} must be YAML: {error}") from error
+    if not isinstance(value, dict) or tree is None:
+        raise ConfigError(f"{source} must hold settings as 'name: value', found {type(value).__name__}.")
+    _refuse_repeated_keys(tree, source)
+    for override in overrides:
+        _apply(value, override)
+    try:
+        return Config.model_validate(_expanded(value))
+    except ValidationError as error:
+        raise ConfigError(_explained(error, tree, source)) from error
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved settings as YAML; reading it back gives an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _refuse_repeated_keys(node: Node, source: str) -> None:
+    if isinstance(node, MappingNode):
+        seen: set[str] = set()
+        for key, child in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{source}:{key.start_mark.line + 1}: '{key.value}' must stand only once.")
+            seen.add(key.value)
+            _refuse_repeated_keys(child, source)
+    elif isinstance(node, SequenceNode):
+        for child in node.value:
+            _refuse_repeated_keys(child, source)
+
+
+def _apply(value: dict[str, Any], override: str) -> None:
+    name, equals, raw = override.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"An override must read name=value, got {override!r}.")
+    *parents, last = name.split(".")
+    place = value
+    for parent in parents:
+        child = place.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {name}: '{parent}' holds a value, not settings.")
+        place = child
+    try:
+        place[last] = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {name}: the value must be YAML: {error}") from error
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_expanded(child) for child in value]
+    return _VARIABLE.sub(_variable, value) if isinstance(value, str) else value
+
+
+def _variable(match: re.Match[str]) -> str:
+    name = match.group(1)
+    if name not in os.environ:
+        raise ConfigError(f"The environment variable {name} must be set, for example: export {name}=/path/to/data")
+    return os.environ[name]
+
+
+def _explained(error: ValidationError, tree: Node, source: str) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        place = [part for part in item["loc"]]
+        line, named = _find(tree, place)
+        lines.append(f"{source}:{line}: {'.'.join(named) or 'settings'}: {item['msg']}.")
+    return "\n".join(lines)
+
+
+def _find(tree: Node, place: list[str | int]) -> tuple[int, list[str]]:
+    """Follow a pydantic location through the YAML tree; tags of unions are not in the file and are passed over."""
+    node, line, named = tree, tree.start_mark.line + 1, []
+    for index, part in enumerate(place):
+        if isinstance(node, MappingNode):
+            for key, child in node.value:
+                if isinstance(key, ScalarNode) and key.value == str(part):
+                    node, line = child, key.start_mark.line + 1
+                    named.append(str(part))
+                    break
+            else:
+                if index == len(place) - 1:
+                    named.append(str(part))
+        elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            named.append(str(part))
+    return line, named
