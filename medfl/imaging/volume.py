@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from medfl.errors import ShapeError
 
+StoredAxes = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -15,20 +17,20 @@ class Volume:
     Attributes
     ----------
     array : ndarray of shape (C, D, H, W) or (C, H, W)
-        Voxels. In 3-D, `W` runs to the patient's right-to-left axis end **R→L as +x = Right**: index w grows
-        towards the patient's Right, h towards Anterior, d towards Superior (RAS+). In 2-D the picture's own rows
-        and columns are kept.
+        Voxels. In 3-D the axes follow the patient (RAS+): index w grows towards the patient's right, h towards
+        anterior, d towards superior, or for a tilted scan along the closest such direction. In 2-D the rows and
+        columns of the picture are kept as they are stored.
     affine : ndarray of shape (4, 4)
-        Maps the index vector (w, h, d, 1) to millimetres in the RAS+ frame (the NIfTI convention on the reversed
-        axes). For pictures without a known size: the identity.
-    stored_axes : tuple of (int, int), one per spatial axis
-        For each spatial axis (x, y, z) **of the file**: the canonical axis it became (0 = x, 1 = y, 2 = z) and +1, or
-        -1 when it was flipped. Writing uses it to put every voxel back where it was.
+        Maps the index vector (w, h, d, 1) to millimeters in the RAS+ frame: the NIfTI convention, with the array's
+        spatial axes in reverse order. For pictures without a known size: the identity.
+    stored_axes : three pairs (axis, sign)
+        For each spatial axis x, y, z of the file: the canonical axis it became (0 = w, 1 = h, 2 = d), and +1, or -1
+        where it was reversed. Writing uses it to put every voxel back where it was. In 2-D: the identity.
     """
 
     array: NDArray[np.generic]
     affine: NDArray[np.float64]
-    stored_axes: tuple[tuple[int, int], ...] = ((0, 1), (1, 1), (2, 1))
+    stored_axes: StoredAxes = ((0, 1), (1, 1), (2, 1))
 
     def __post_init__(self) -> None:
         """Check that the shapes fit together."""
@@ -36,6 +38,8 @@ class Volume:
             raise ShapeError(f"array must have shape (C, D, H, W) or (C, H, W), got {self.array.shape}.")
         if self.affine.shape != (4, 4):
             raise ShapeError(f"affine must have shape (4, 4), got {self.affine.shape}.")
+        if sorted(axis for axis, _ in self.stored_axes) != [0, 1, 2]:
+            raise ShapeError(f"stored_axes must name each of the axes 0, 1, 2 once, got {self.stored_axes}.")
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
@@ -44,7 +48,7 @@ class Volume:
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
-        """Distance between neighbouring voxel centres along (D, H, W) or (H, W), in millimetres."""
+        """Distance between neighboring voxel centers along (D, H, W) or (H, W), in millimeters."""
         along_xyz = np.linalg.norm(self.affine[:3, :3], axis=0)
         return tuple(float(value) for value in along_xyz[::-1][-len(self.spatial_shape) :])
 

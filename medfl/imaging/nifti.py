@@ -1,0 +1,161 @@
+"""NIfTI-1 and NIfTI-2 files to and from a `Volume`."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from numpy.typing import NDArray
+
+from medfl.errors import DataError, ImageReadError
+from medfl.imaging.atomic_file import atomic_file
+from medfl.imaging.byte_source import ByteSource
+from medfl.imaging.nifti_header import NiftiLayout, read_header, read_layout
+from medfl.imaging.orientation import as_stored, canonical_affine, canonical_view, stored_axes_of
+from medfl.imaging.scaling import scaled
+from medfl.imaging.volume import Volume
+
+#: Volumes with more voxels than this are refused unless the caller allows more.
+MAX_VOXELS = 2**28
+
+_COMPRESSION_LEVEL = 3
+
+
+def read_nifti(path: Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
+    """Read a NIfTI file in canonical orientation (RAS+).
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii``, ``.nii.gz``, or the ``.hdr`` of a pair; the content decides, not the name.
+    max_voxels : int
+        Limit on the number of voxels of all channels together.
+
+    Returns
+    -------
+    Volume
+        Array of shape (C, D, H, W), C-contiguous, where the file's fourth axis (or fifth, for vectors) becomes the
+        channels; of shape (1, H, W) for a two-dimensional file, which is not reoriented. The stored dtype is kept;
+        with a scaling other than the identity the array is float32.
+
+    Raises
+    ------
+    ImageReadError
+        With reason ``"empty"``, ``"truncated"``, ``"bad_gzip"``, ``"trailing_data"``, ``"not_nifti"``,
+        ``"bad_header"``, ``"bad_affine"``, ``"bad_dimensions"``, ``"unsupported_dtype"``, ``"too_large"``,
+        ``"missing_pair"``, ``"not_finite"`` or ``"unreadable"``.
+    """
+    with ByteSource(path) as source:
+        header = read_header(source)
+        layout = read_layout(header, max_voxels)
+        if layout.voxels_follow:
+            source.skip(max(0, layout.offset - header.sizeof_hdr))
+            stored = _read_voxels(source, layout)
+    if not layout.voxels_follow:
+        with ByteSource(_image_of_pair(path)) as source:
+            source.skip(layout.offset)
+            stored = _read_voxels(source, layout)
+    return _to_volume(stored, layout)
+
+
+def write_nifti(volume: Volume, path: Path) -> None:
+    """Write a volume in the orientation it was stored in, so that no voxel moves; the file appears whole or not.
+
+    Parameters
+    ----------
+    volume : Volume
+        One channel gives a file of three axes (two in 2-D), several give four. Booleans are written as uint8 and
+        float16 as float32.
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``; its folder exists. The compressed file holds no name and no time.
+
+    Raises
+    ------
+    DataError
+        If the name has another ending, or NIfTI has no such dtype.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise DataError("A NIfTI file must be named .nii or .nii.gz; choose such a name.")
+    array, affine = (volume.array, volume.affine) if volume.array.ndim == 3 else as_stored(volume)
+    array = _writable(array)
+    header = _header_for(array, affine)
+    with atomic_file(path) as file:
+        if path.name.endswith(".gz"):
+            with gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, file, mtime=0) as compressed:
+                compressed.write(header + array.tobytes())
+        else:
+            file.write(header)
+            file.write(array.tobytes())
+
+
+def _image_of_pair(path: Path) -> Path:
+    """Return the file with the voxels that belongs to a header file."""
+    stem = path.name.removesuffix(".gz").removesuffix(".hdr")
+    for suffix in (".img", ".img.gz"):
+        if (candidate := path.with_name(stem + suffix)).is_file():
+            return candidate
+    raise ImageReadError("missing_pair", "The header's voxels must lie beside it in an .img file; there is none.")
+
+
+def _read_voxels(source: ByteSource, layout: NiftiLayout) -> NDArray[np.generic]:
+    """Return the stored numbers, of the layout's shape, in native byte order."""
+    if not source.could_hold(layout.n_bytes):
+        raise ImageReadError(
+            "truncated", f"The header announces {layout.n_bytes} bytes of voxels; the file is too small for them."
+        )
+    stored = np.empty(layout.shape, dtype=layout.dtype)
+    n_read = source.read_into(stored.reshape(-1).view(np.uint8).data)
+    if n_read < layout.n_bytes:
+        raise ImageReadError("truncated", f"The header announces {layout.n_bytes} bytes of voxels; there are {n_read}.")
+    source.finish()
+    if stored.dtype.isnative:
+        return stored
+    return stored.byteswap(inplace=True).view(stored.dtype.newbyteorder())
+
+
+def _to_volume(stored: NDArray[np.generic], layout: NiftiLayout) -> Volume:
+    """Turn, scale and check the stored numbers."""
+    if len(layout.shape_xyz) == 2:
+        return Volume(_finished(stored, layout), layout.affine)
+    x, y, z = layout.shape_xyz
+    stored_axes = stored_axes_of(layout.affine)
+    affine = canonical_affine(layout.affine, stored_axes, (x, y, z))
+    return Volume(_finished(canonical_view(stored, stored_axes), layout), affine, stored_axes)
+
+
+def _finished(view: NDArray[np.generic], layout: NiftiLayout) -> NDArray[np.generic]:
+    """Return a C-contiguous, scaled array without NaN and infinity."""
+    array: NDArray[np.generic]
+    if layout.slope is None:
+        array = np.ascontiguousarray(view)
+    else:
+        array = scaled(view, layout.slope, layout.intercept)
+    if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise ImageReadError("not_finite", "Voxels must be finite; there are NaN or infinite ones.")
+    return array
+
+
+def _writable(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the array in a dtype that NIfTI knows."""
+    stand_in: dict[str, np.dtype[np.generic]] = {"b1": np.dtype(np.uint8), "f2": np.dtype(np.float32)}
+    dtype: np.dtype[np.generic] = stand_in.get(array.dtype.str[1:], array.dtype)
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise DataError(f"Voxels to write must be integers, floats or booleans, got {array.dtype}.")
+    return array.astype(dtype.newbyteorder("<"), copy=False)
+
+
+def _header_for(array: NDArray[np.generic], affine: NDArray[np.float64]) -> bytes:
+    """Return the header and the four bytes that follow it; NIfTI-2 where an axis is too long for NIfTI-1."""
+    channels, *spatial = array.shape
+    shape = (*reversed(spatial), *([1] * (3 - len(spatial)) + [channels] if channels > 1 else []))
+    header = Nifti2Header(endianness="<") if max(shape) > 32767 else Nifti1Header(endianness="<")
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(shape)
+    header.set_qform(affine, code="aligned")
+    header.set_sform(affine, code="aligned")
+    header.set_xyzt_units("mm")
+    header["magic"] = header.single_magic
+    header["vox_offset"] = header.single_vox_offset
+    header["scl_slope"] = 1
+    return bytes(header.binaryblock) + bytes(header.single_vox_offset - header.sizeof_hdr)

@@ -1,0 +1,99 @@
+"""The turn from a file's axes to the canonical ones (RAS+), by reversals and permutations only."""
+
+import nibabel.orientations as orientations
+import numpy as np
+from numpy.typing import NDArray
+
+from medfl.errors import ImageReadError
+from medfl.imaging.volume import StoredAxes, Volume
+
+
+def check_affine(affine: NDArray[np.float64]) -> None:
+    """Refuse an affine that is not an invertible map to millimeters.
+
+    Parameters
+    ----------
+    affine : ndarray of shape (4, 4)
+
+    Raises
+    ------
+    ImageReadError
+        With reason ``"bad_affine"``: not finite, a step of zero length, or steps that lie in one plane.
+    """
+    if not np.isfinite(affine).all():
+        raise ImageReadError("bad_affine", "The affine must be finite; it holds NaN or infinity.")
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (steps > 1e-9).all() or not (np.abs(affine) < 1e9).all():
+        raise ImageReadError("bad_affine", "Voxel spacing must be positive and below 1e9 mm; it is not.")
+    if abs(np.linalg.det(affine[:3, :3] / steps)) < 1e-4:
+        raise ImageReadError("bad_affine", "The affine must be invertible; its three axes lie in one plane.")
+
+
+def stored_axes_of(affine: NDArray[np.float64]) -> StoredAxes:
+    """Return for each axis of the file the closest canonical axis and its sign.
+
+    Parameters
+    ----------
+    affine : ndarray of shape (4, 4)
+        Maps the file's index (x, y, z, 1) to RAS+ millimeters; checked by `check_affine`.
+    """
+    x, y, z = ((int(axis), int(sign)) for axis, sign in orientations.io_orientation(affine))
+    return x, y, z
+
+
+def canonical_view(array: NDArray[np.generic], stored_axes: StoredAxes) -> NDArray[np.generic]:
+    """Return a view of a file's voxels in canonical order, without copying.
+
+    Parameters
+    ----------
+    array : ndarray of shape (C, z, y, x)
+        The file's axes in reverse order.
+    stored_axes : three pairs (axis, sign)
+
+    Returns
+    -------
+    ndarray of shape (C, D, H, W)
+    """
+    reversals = tuple(slice(None, None, sign) for _, sign in reversed(stored_axes))
+    source = {canonical: stored for stored, (canonical, _) in enumerate(stored_axes)}
+    return array[(slice(None), *reversals)].transpose(0, 3 - source[2], 3 - source[1], 3 - source[0])
+
+
+def canonical_affine(
+    affine: NDArray[np.float64], stored_axes: StoredAxes, stored_shape_xyz: tuple[int, int, int]
+) -> NDArray[np.float64]:
+    """Return the affine that maps canonical indices (w, h, d, 1) to the same millimeters as the file's."""
+    return np.asarray(affine @ _canonical_to_stored(stored_axes, stored_shape_xyz), dtype=np.float64)
+
+
+def as_stored(volume: Volume) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Undo the canonical turn of a 3-D volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        With an array of shape (C, D, H, W).
+
+    Returns
+    -------
+    array : ndarray of shape (C, z, y, x)
+        A view of the voxels in the file's own order.
+    affine : ndarray of shape (4, 4)
+        Maps the file's index (x, y, z, 1) to RAS+ millimeters.
+    """
+    numpy_axes = [3 - canonical for canonical, _ in reversed(volume.stored_axes)]
+    turned = volume.array.transpose(0, *numpy_axes)
+    reversals = tuple(slice(None, None, sign) for _, sign in reversed(volume.stored_axes))
+    z, y, x = turned.shape[1:]
+    affine = volume.affine @ np.linalg.inv(_canonical_to_stored(volume.stored_axes, (x, y, z)))
+    return turned[(slice(None), *reversals)], affine
+
+
+def _canonical_to_stored(stored_axes: StoredAxes, stored_shape_xyz: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Return the (4, 4) map from canonical indices (w, h, d, 1) to the file's indices (x, y, z, 1)."""
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1
+    for stored, ((canonical, sign), length) in enumerate(zip(stored_axes, stored_shape_xyz, strict=True)):
+        matrix[stored, canonical] = sign
+        matrix[stored, 3] = 0 if sign > 0 else length - 1
+    return matrix
