@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-from medfl.data.atomic_file import write_csv
+from medfl.data.table import write_csv
 from medfl.errors import ManifestError
 
 SPLITS: Final = ("train", "val", "test")

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from medfl.data import atomic_file
 from medfl.data.manifest import Manifest, StudyRow, read_manifest, write_manifest
 from medfl.errors import ManifestError
+from medfl.results import atomic
 
 HEADER = "subject,study,site,image,target,split,visit_date,sex,age,scanner"
 SECRET = "Mustermann^Erika"
@@ -150,7 +150,7 @@ def test_a_crash_while_writing_leaves_the_old_manifest_and_no_rest(
 
     for step in ("fsync", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(atomic_file.os, step, crash)
+            patch.setattr(atomic.os, step, crash)
             with pytest.raises(KeyboardInterrupt):
                 write_manifest(Manifest(rows()[:1], tmp_path), path)
         assert path.read_bytes() == before
