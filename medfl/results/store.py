@@ -174,7 +174,7 @@ class RunStore:
 
 
 def _packed(arrays: Arrays, metadata: dict[str, str]) -> bytes:
-    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)
 
 
 def _unpacked(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

@@ -1,0 +1,74 @@
+"""The site's own last look at everything that leaves."""
+
+import logging
+from collections.abc import Callable
+
+from flwr.app import Context, Error, Message
+
+from medfl.errors import DataError, ShapeError
+from medfl.federation.records import CONTROL, DESCRIBE, EVALUATE, FINISH, MEASURES, MODEL, REPORT, TRAIN
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Message, Context], Message]
+
+INTERNAL_ERROR = 9000
+DATA_ERROR = 9001
+SHAPE_ERROR = 9002
+FORBIDDEN_REPLY = 9003
+_WORDS = {
+    INTERNAL_ERROR: "internal_error",
+    DATA_ERROR: "data_error",
+    SHAPE_ERROR: "shape_error",
+    FORBIDDEN_REPLY: "forbidden_reply",
+}
+_ALLOWED = {
+    DESCRIBE: {REPORT},
+    TRAIN: {MODEL, CONTROL, REPORT},
+    EVALUATE: {MEASURES, REPORT},
+    FINISH: {MEASURES, REPORT},
+}
+
+
+def guard(message: Message, context: Context, call_next: Handler) -> Message:
+    """Let only allow-listed records out, and replace every exception by a code.
+
+    Flower sends the text of an exception to the hub as it is; a text can hold a path or a value of a patient. The text
+    stays in the site's own log, at debug level.
+
+    Parameters
+    ----------
+    message : Message
+    context : Context
+    call_next : callable
+
+    Returns
+    -------
+    Message
+        The reply, or an error reply whose reason is one word.
+    """
+    try:
+        reply = call_next(message, context)
+    except Exception as error:
+        code = _code(error)
+        logger.error("The site's program failed with %s (%s).", _WORDS[code], type(error).__name__)
+        logger.debug("Details, for this site only.", exc_info=error)
+        return refusal(message, code)
+    kind = message.metadata.message_type
+    if reply.has_content() and not set(reply.content) <= _ALLOWED.get(kind, set()):
+        logger.error("A reply to %s held records that may not leave; it was not sent.", kind)
+        return refusal(message, FORBIDDEN_REPLY)
+    return reply
+
+
+def refusal(message: Message, code: int) -> Message:
+    """Return an error reply that says one word and nothing else."""
+    return Message(Error(code=code, reason=_WORDS[code]), reply_to=message)
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, ShapeError):
+        return SHAPE_ERROR
+    if isinstance(error, DataError):
+        return DATA_ERROR
+    return INTERNAL_ERROR

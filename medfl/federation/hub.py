@@ -1,0 +1,272 @@
+"""The hub's side of a round: ask, wait no longer than allowed, look at every reply, join what is left."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from medfl.errors import FederationError, ReplyError
+from medfl.federation.program import Arrays, Option, SiteFacts
+from medfl.federation.records import (
+    CONTROL,
+    DESCRIBE,
+    EVALUATE,
+    FINISH,
+    MEASURES,
+    MODEL,
+    ORDER,
+    REPORT,
+    TRAIN,
+    arrays_in,
+    bytes_in,
+    to_record,
+)
+from medfl.federation.strategies.strategy import SiteUpdate, Strategy
+from medfl.federation.validation import check_arrays, check_count
+from medfl.results.history import SiteRound
+
+_POLL_S = 0.5
+_HIGHEST_COUNT = 10_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and for how many the hub waits.
+
+    Attributes
+    ----------
+    minimum_replies : int
+        Fewer good replies leave the model as it is.
+    round_timeout_s, join_timeout_s : float
+        Longest wait for the replies of a round, and for sites to appear.
+    """
+
+    minimum_replies: int
+    round_timeout_s: float
+    join_timeout_s: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training round came to.
+
+    Attributes
+    ----------
+    model : dict of str to ndarray
+        The next global model; the same as before when the round was skipped.
+    sites : tuple of SiteRound
+    skipped : str
+        Why the model was left as it was; empty when it was updated.
+    """
+
+    model: Arrays
+    sites: tuple[SiteRound, ...]
+    skipped: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Additive measures per site, and why some are missing."""
+
+    measures: dict[str, Arrays] = field(default_factory=dict)
+    subjects: dict[str, int] = field(default_factory=dict)
+    suppressed: dict[str, str] = field(default_factory=dict)
+
+
+OnReply = Callable[[SiteRound], None]
+
+
+class Hub:
+    """Talks to the sites of one run over a Flower grid.
+
+    Parameters
+    ----------
+    grid : Grid
+    strategy : Strategy
+    limits : Limits
+    """
+
+    def __init__(self, grid: Grid, strategy: Strategy, limits: Limits) -> None:
+        self.grid = grid
+        self.strategy = strategy
+        self.limits = limits
+        self.members: dict[int, SiteFacts] = {}
+
+    def gather(self, count: int) -> tuple[SiteFacts, ...]:
+        """Wait until `count` sites are there and have introduced themselves.
+
+        Raises
+        ------
+        FederationError
+            If too few answer in time, or two claim one name.
+        """
+        nodes = self._wait_for_nodes(count)
+        facts: dict[int, SiteFacts] = {}
+        for node, reply in self._ask(DESCRIBE, dict.fromkeys(nodes, RecordDict()), self.limits.join_timeout_s):
+            try:
+                facts[node] = _facts(reply)
+            except ReplyError:
+                continue
+        names = [item.site for item in facts.values()]
+        if len(set(names)) != len(names):
+            raise FederationError(
+                f"Every site must have its own name; {len(names)} sites sent {len(set(names))} names."
+            )
+        if len(facts) < count:
+            raise FederationError(f"{count} sites must introduce themselves, {len(facts)} did. Check the sites' logs.")
+        self.members = dict(sorted(facts.items(), key=lambda item: item[1].site))
+        return tuple(self.members.values())
+
+    def train(self, number: int, rounds: int, model: Arrays, on_reply: OnReply | None = None) -> Trained:
+        """Run one training round.
+
+        Parameters
+        ----------
+        number, rounds : int
+            This round, from 1, and how many are planned.
+        model : dict of str to ndarray
+        on_reply : callable or None
+            Called as each reply arrives.
+        """
+        shared = self.strategy.shared(model)
+        order = _order(number, rounds, self.strategy.instructions())
+        content = {MODEL: to_record(shared), ORDER: order}
+        control = self.strategy.control(model)
+        if control:
+            content[CONTROL] = to_record(control)
+        down = sum(array.nbytes for array in (*shared.values(), *control.values()))
+        outcomes: dict[str, SiteRound] = {}
+        updates: list[SiteUpdate] = []
+        orders = dict.fromkeys(self.members, RecordDict(content))
+        for node, reply in self._ask(TRAIN, orders, self.limits.round_timeout_s, group=str(number)):
+            facts = self.members[node]
+            update, outcome = self._judged(facts, reply, shared, model, down)
+            if update is not None:
+                updates.append(update)
+            outcomes[facts.site] = outcome
+            if on_reply is not None:
+                on_reply(outcome)
+        for facts in self.members.values():
+            if facts.site not in outcomes:
+                outcomes[facts.site] = _refused(facts.site, down, 0, "no_reply", "no reply came in time")
+        sites = tuple(outcomes[facts.site] for facts in self.members.values())
+        if len(updates) < self.limits.minimum_replies:
+            return Trained(model, sites, f"{len(updates)} good replies, {self.limits.minimum_replies} needed")
+        updates.sort(key=lambda update: update.site)
+        return Trained(self.strategy.aggregate(model, updates), sites, "")
+
+    def evaluate(self, number: int, rounds: int, model: Arrays, split: str) -> Measured:
+        """Collect additive measures of one split."""
+        return self._measured(EVALUATE, number, rounds, model, split)
+
+    def finish(self, number: int, rounds: int, model: Arrays, split: str) -> Measured:
+        """Collect the final measures and let sites keep their cases and predictions."""
+        return self._measured(FINISH, number, rounds, model, split)
+
+    def _measured(self, kind: str, number: int, rounds: int, model: Arrays, split: str) -> Measured:
+        options: dict[str, Option] = {**self.strategy.instructions(), "split": split}
+        content = RecordDict({MODEL: to_record(self.strategy.shared(model)), ORDER: _order(number, rounds, options)})
+        result = Measured()
+        missing = {facts.site for facts in self.members.values()}
+        for node, reply in self._ask(kind, dict.fromkeys(self.members, content), self.limits.round_timeout_s):
+            facts = self.members[node]
+            try:
+                report = _report(reply)
+                suppressed = str(report.get("suppressed", ""))
+                if suppressed:
+                    result.suppressed[facts.site] = suppressed
+                else:
+                    highest = facts.subjects.get(split, _HIGHEST_COUNT)
+                    result.subjects[facts.site] = check_count("subjects", report.get("subjects"), highest=highest)
+                    result.measures[facts.site] = arrays_in(reply, MEASURES)
+            except ReplyError as error:
+                result.suppressed[facts.site] = f"refused: {error.reason}"
+            missing.discard(facts.site)
+        result.suppressed.update(dict.fromkeys(missing, "no reply came in time"))
+        return result
+
+    def _judged(
+        self, facts: SiteFacts, reply: Message, shared: Arrays, model: Arrays, down: int
+    ) -> tuple[SiteUpdate | None, SiteRound]:
+        up = bytes_in(reply) if reply.has_content() else 0
+        try:
+            report = _report(reply)
+            studies = check_count("studies", report.get("studies"), highest=facts.studies["train"])
+            subjects = check_count("subjects", report.get("subjects"), highest=facts.subjects["train"])
+            arrays, control = arrays_in(reply, MODEL), arrays_in(reply, CONTROL)
+            check_arrays(arrays, shared)
+            check_arrays(control, self.strategy.expected_control(model))
+        except ReplyError as error:
+            return None, _refused(facts.site, down, up, error.reason, str(error))
+        update = SiteUpdate(facts.site, arrays, control, studies)
+        outcome = SiteRound(
+            site=facts.site,
+            subjects=subjects,
+            studies=studies,
+            loss=_number(report.get("loss")),
+            seconds=_number(report.get("seconds")) or 0.0,
+            bytes_down=down,
+            bytes_up=up,
+        )
+        return update, outcome
+
+    def _ask(
+        self, kind: str, contents: Mapping[int, RecordDict], timeout_s: float, group: str = "0"
+    ) -> Iterable[tuple[int, Message]]:
+        """Send one message to each node and yield each node's first reply."""
+        messages = [Message(content, node, kind, group_id=group, ttl=timeout_s) for node, content in contents.items()]
+        waiting = set(contents)
+        for reply in self.grid.send_and_receive(messages, timeout=timeout_s):
+            node = reply.metadata.src_node_id
+            if node in waiting:
+                waiting.discard(node)
+                yield node, reply
+
+    def _wait_for_nodes(self, count: int) -> list[int]:
+        deadline = time.monotonic() + self.limits.join_timeout_s
+        while True:
+            nodes = list(self.grid.get_node_ids())
+            if len(nodes) >= count:
+                return nodes
+            if time.monotonic() > deadline:
+                raise FederationError(
+                    f"{count} sites must be connected within {self.limits.join_timeout_s:g} s, found {len(nodes)}. "
+                    "Start the missing sites or raise federation.join_timeout_s."
+                )
+            time.sleep(_POLL_S)
+
+
+def _order(number: int, rounds: int, options: Mapping[str, Option]) -> ConfigRecord:
+    order = ConfigRecord({"round": number, "rounds": rounds})
+    for name, value in options.items():
+        order[name] = value
+    return order
+
+
+def _report(reply: Message) -> Mapping[str, Any]:
+    if reply.has_error():
+        words = (reply.error.reason or "").splitlines()
+        raise ReplyError("site_error", f"the site answered with error {reply.error.code}: {''.join(words[:1])[:80]}")
+    for records in (reply.content.metric_records, reply.content.config_records):
+        if REPORT in records:
+            found: Mapping[str, Any] = records[REPORT]
+            return found
+    raise ReplyError("no_report", "a reply must hold a report")
+
+
+def _facts(reply: Message) -> SiteFacts:
+    report = _report(reply)
+    subjects = {split: int(report.get(f"subjects-{split}", 0)) for split in ("train", "val", "test")}
+    studies = {split: int(report.get(f"studies-{split}", 0)) for split in ("train", "val", "test")}
+    return SiteFacts(site=str(report.get("site", ""))[:64], subjects=subjects, studies=studies)
+
+
+def _refused(site: str, down: int, up: int, reason: str, detail: str) -> SiteRound:
+    return SiteRound(site=site, bytes_down=down, bytes_up=up, refused=reason, detail=detail)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,107 @@
+"""What the hub can ask a site to do, in plain values: no message, no wire."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+Option = int | float | str | bool | list[str]
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    """What a site says about itself before the first round.
+
+    Attributes
+    ----------
+    site : str
+    subjects, studies : mapping of str to int
+        Counts per split, "train", "val" and "test".
+    """
+
+    site: str
+    subjects: Mapping[str, int]
+    studies: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a site is asked to do.
+
+    Attributes
+    ----------
+    round, rounds : int
+        Number of this round, from 1, and how many are planned.
+    model : dict of str to ndarray
+        Global parameters and buffers.
+    control : dict of str to ndarray
+        Extra arrays of the strategy; usually none.
+    options : mapping
+        Instructions of the strategy, and the split to evaluate.
+    """
+
+    round: int
+    rounds: int
+    model: Arrays
+    control: Arrays
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class TrainReply:
+    """What a site answers after training.
+
+    Attributes
+    ----------
+    model, control : dict of str to ndarray
+    subjects, studies : int
+        Distinct ones that were trained on.
+    loss : float
+    seconds : float
+    """
+
+    model: Arrays
+    control: Arrays
+    subjects: int
+    studies: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluateReply:
+    """Additive measures of one split; none when the minimum of subjects is not met."""
+
+    measures: Arrays
+    subjects: int
+    studies: int
+    suppressed: str = ""
+
+
+@dataclass
+class SiteMemory:
+    """Arrays a site keeps between messages; they never leave it."""
+
+    arrays: Arrays = field(default_factory=dict)
+
+
+class SiteProgram(Protocol):
+    """One hospital's side of a run."""
+
+    def describe(self) -> SiteFacts:
+        """Say how much data there is."""
+        ...
+
+    def train(self, order: Order, memory: SiteMemory) -> TrainReply:
+        """Train on the site's own data."""
+        ...
+
+    def evaluate(self, order: Order, memory: SiteMemory) -> EvaluateReply:
+        """Judge the model on the site's own data."""
+        ...
+
+    def finish(self, order: Order, memory: SiteMemory) -> EvaluateReply:
+        """Judge the final model and keep cases and predictions at the site."""
+        ...

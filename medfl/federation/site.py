@@ -1,0 +1,81 @@
+"""Messages to a site's program and back."""
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from medfl.federation.program import EvaluateReply, Order, SiteMemory, SiteProgram
+from medfl.federation.records import CONTROL, MEASURES, MODEL, ORDER, REPORT, arrays_in, from_record, to_record
+
+_MEMORY = "memory"
+_RESERVED = frozenset({"round", "rounds"})
+
+
+def describe(message: Message, program: SiteProgram) -> Message:
+    """Answer with the site's name and counts."""
+    facts = program.describe()
+    report = ConfigRecord({"site": facts.site})
+    for split in facts.subjects:
+        report[f"subjects-{split}"] = facts.subjects[split]
+        report[f"studies-{split}"] = facts.studies[split]
+    return Message(RecordDict({REPORT: report}), reply_to=message)
+
+
+def train(message: Message, context: Context, program: SiteProgram) -> Message:
+    """Answer with the trained model."""
+    memory = _recalled(context)
+    reply = program.train(_order(message), memory)
+    _remember(context, memory)
+    content = RecordDict({MODEL: to_record(reply.model)})
+    if reply.control:
+        content[CONTROL] = to_record(reply.control)
+    content[REPORT] = MetricRecord(
+        {"subjects": reply.subjects, "studies": reply.studies, "loss": reply.loss, "seconds": reply.seconds}
+    )
+    return Message(content, reply_to=message)
+
+
+def evaluate(message: Message, context: Context, program: SiteProgram) -> Message:
+    """Answer with additive measures of one split."""
+    return _measured(message, program.evaluate(_order(message), _recalled(context)))
+
+
+def finish(message: Message, context: Context, program: SiteProgram) -> Message:
+    """Judge the final model, keep what stays at the site, answer with additive measures."""
+    memory = _recalled(context)
+    reply = program.finish(_order(message), memory)
+    _remember(context, memory)
+    return _measured(message, reply)
+
+
+def _measured(message: Message, reply: EvaluateReply) -> Message:
+    report = ConfigRecord({"subjects": reply.subjects, "studies": reply.studies, "suppressed": reply.suppressed})
+    return Message(RecordDict({MEASURES: to_record(reply.measures), REPORT: report}), reply_to=message)
+
+
+def _order(message: Message) -> Order:
+    config = message.content.config_records[ORDER]
+    options = {
+        name: value
+        for name, value in config.items()
+        if name not in _RESERVED and isinstance(value, int | float | str | bool | list)
+    }
+    return Order(
+        round=int(str(config["round"])),
+        rounds=int(str(config["rounds"])),
+        model=arrays_in(message, MODEL),
+        control=arrays_in(message, CONTROL),
+        options={
+            name: [str(item) for item in value] if isinstance(value, list) else value for name, value in options.items()
+        },
+    )
+
+
+def _recalled(context: Context) -> SiteMemory:
+    record = context.state.array_records.get(_MEMORY)
+    return SiteMemory() if record is None else SiteMemory(from_record(record))
+
+
+def _remember(context: Context, memory: SiteMemory) -> None:
+    if memory.arrays:
+        context.state[_MEMORY] = to_record(memory.arrays)
+    elif _MEMORY in context.state:
+        context.state[_MEMORY] = ArrayRecord()

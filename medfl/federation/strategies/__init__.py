@@ -1,0 +1,1 @@
+"""How updates become one model: one strategy, one file."""

@@ -1,0 +1,1 @@
+"""What is done to features and gradients before anybody else sees them."""
