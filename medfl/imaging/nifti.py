@@ -9,12 +9,12 @@ from nibabel.nifti2 import Nifti2Header
 from numpy.typing import NDArray
 
 from medfl.errors import DataError, ImageReadError
-from medfl.imaging.atomic_file import atomic_file
 from medfl.imaging.byte_source import ByteSource
 from medfl.imaging.nifti_header import NiftiLayout, read_header, read_layout
 from medfl.imaging.orientation import as_stored, canonical_affine, canonical_view, stored_axes_of
 from medfl.imaging.scaling import scaled
 from medfl.imaging.volume import Volume
+from medfl.results.atomic import write_bytes
 
 #: Volumes with more voxels than this are refused unless the caller allows more.
 MAX_VOXELS = 2**28
@@ -80,13 +80,10 @@ def write_nifti(volume: Volume, path: Path) -> None:
     array, affine = (volume.array, volume.affine) if volume.array.ndim == 3 else as_stored(volume)
     array = _writable(array)
     header = _header_for(array, affine)
-    with atomic_file(path) as file:
-        if path.name.endswith(".gz"):
-            with gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, file, mtime=0) as compressed:
-                compressed.write(header + array.tobytes())
-        else:
-            file.write(header)
-            file.write(array.tobytes())
+    content = b"".join((header, array.tobytes()))
+    if path.name.endswith(".gz"):
+        content = gzip.compress(content, _COMPRESSION_LEVEL, mtime=0)
+    write_bytes(path, content)
 
 
 def _image_of_pair(path: Path) -> Path:
