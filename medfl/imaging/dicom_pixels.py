@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import FileIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def decode_frames(header: DicomHeader) -> Iterator[NDArray[np.generic]]:
         raise ImageReadError("bad_pixels", f"The pixels cannot be decoded ({type(error).__name__}).") from None
 
 
-def _plain_frames(file: BinaryIO, pixels: PixelLayout) -> Iterator[NDArray[np.generic]]:
+def _plain_frames(file: FileIO, pixels: PixelLayout) -> Iterator[NDArray[np.generic]]:
     """Yield uncompressed little-endian gray frames, all in one reused buffer."""
     frame = np.empty((1, pixels.rows, pixels.columns), dtype=stored_dtype(pixels).newbyteorder("<"))
     target = frame.reshape(-1).view(np.uint8).data
@@ -72,14 +73,14 @@ def _plain_frames(file: BinaryIO, pixels: PixelLayout) -> Iterator[NDArray[np.ge
     for _ in range(pixels.n_frames):
         done = 0
         while done < len(target):
-            n_read = file.readinto(target[done:])  # type: ignore[attr-defined]
+            n_read = file.readinto(target[done:])
             if not n_read:
                 raise ImageReadError("truncated", "The file ends before its last pixel.")
             done += n_read
         yield frame.astype(frame.dtype.newbyteorder("="), copy=False)
 
 
-def _decoded_frames(file: BinaryIO, pixels: PixelLayout) -> Iterator[NDArray[np.generic]]:
+def _decoded_frames(file: FileIO, pixels: PixelLayout) -> Iterator[NDArray[np.generic]]:
     """Yield frames of any other kind, through pydicom's decoders."""
     file.seek(pixels.offset)
     value = file.read() if pixels.length < 0 else file.read(pixels.length)
