@@ -228,7 +228,7 @@ def check_rows(rows: Iterable[StudyRow], lines: Iterable[int]) -> None:
     study_lines: dict[str, int] = {}
     split_lines: dict[str, tuple[str, int]] = {}
     for row, line in zip(rows, lines, strict=True):
-        _check_values(row, line)
+        check_values(row, line)
         first = study_lines.setdefault(row.study, line)
         if first != line:
             raise ManifestError(f"Line {line}, column study: a study may appear once; it is also in line {first}.")
@@ -239,6 +239,40 @@ def check_rows(rows: Iterable[StudyRow], lines: Iterable[int]) -> None:
                     f"Line {line}, column split: a subject belongs to one split; here {row.split!r}, "
                     f"in line {first} {split!r}."
                 )
+
+
+def check_values(row: StudyRow, line: int) -> None:
+    """Check every value of one row.
+
+    Parameters
+    ----------
+    row : StudyRow
+    line : int
+        Its line number, for the message.
+
+    Raises
+    ------
+    ManifestError
+        Names line and column, never a value.
+    """
+    for name, value in zip(COLUMNS, astuple(row), strict=True):
+        if _CONTROL.search(value):
+            raise ManifestError(f"Line {line}, column {name}: control characters are not allowed.")
+        if not _is_utf8(value):
+            raise ManifestError(f"Line {line}, column {name}: must be text that UTF-8 can hold.")
+        if value != value.strip():
+            raise ManifestError(f"Line {line}, column {name}: leading or trailing blanks are not allowed.")
+    for name, value in (("subject", row.subject), ("study", row.study), ("image", row.image)):
+        if not value:
+            raise ManifestError(f"Line {line}, column {name}: must not be empty.")
+    if row.split not in ("", *SPLITS):
+        raise ManifestError(f"Line {line}, column split: must be empty or one of {', '.join(SPLITS)}.")
+    if row.sex not in SEXES:
+        raise ManifestError(f"Line {line}, column sex: must be empty, F, M or O.")
+    if row.visit_date and not is_iso_date(row.visit_date):
+        raise ManifestError(f"Line {line}, column visit_date: must be a date written YYYY-MM-DD.")
+    if row.age and not is_age(row.age):
+        raise ManifestError(f"Line {line}, column age: must be years in [0, {_MAX_AGE_YEARS:.0f}].")
 
 
 def _checked_header(header: list[str]) -> list[str]:
@@ -267,26 +301,17 @@ def _read_rows(reader: Iterable[list[str]], columns: list[str]) -> tuple[list[St
     return rows, lines
 
 
-def _check_values(row: StudyRow, line: int) -> None:
-    for name, value in zip(COLUMNS, astuple(row), strict=True):
-        if _CONTROL.search(value):
-            raise ManifestError(f"Line {line}, column {name}: control characters are not allowed.")
-        if value != value.strip():
-            raise ManifestError(f"Line {line}, column {name}: leading or trailing blanks are not allowed.")
-    for name, value in (("subject", row.subject), ("study", row.study), ("image", row.image)):
-        if not value:
-            raise ManifestError(f"Line {line}, column {name}: must not be empty.")
-    if row.split not in ("", *SPLITS):
-        raise ManifestError(f"Line {line}, column split: must be empty or one of {', '.join(SPLITS)}.")
-    if row.sex not in SEXES:
-        raise ManifestError(f"Line {line}, column sex: must be empty, F, M or O.")
-    if row.visit_date and not _is_iso_date(row.visit_date):
-        raise ManifestError(f"Line {line}, column visit_date: must be a date written YYYY-MM-DD.")
-    if row.age and not _is_age(row.age):
-        raise ManifestError(f"Line {line}, column age: must be years in [0, {_MAX_AGE_YEARS:.0f}].")
+def _is_utf8(value: str) -> bool:
+    """Tell whether the value holds no stray bytes, as the names of some old files do."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _is_iso_date(value: str) -> bool:
+def is_iso_date(value: str) -> bool:
+    """Tell whether the value is a date of the calendar, written YYYY-MM-DD."""
     if not _ISO_DATE.fullmatch(value):
         return False
     try:
@@ -296,7 +321,8 @@ def _is_iso_date(value: str) -> bool:
     return True
 
 
-def _is_age(value: str) -> bool:
+def is_age(value: str) -> bool:
+    """Tell whether the value is a number of years in [0, 150]."""
     try:
         return 0.0 <= float(value) <= _MAX_AGE_YEARS
     except ValueError:
