@@ -4,8 +4,8 @@ A sum over n subjects is one equation with n unknowns, which sounds safe and is 
 exact sums (each is a positive control in ``tests/evaluation/test_metrics_channel.py``) and set the rules here:
 
 * **few contributors**: if all subjects but a few sit at a known value (Dice 0, surface Dice 1), the sum gives away
-  the few. So the subjects away from either end of the range must be none or at least the minimum, and the largest may not
-  stand alone (the p-percent rule of official statistics, p = 20).
+  the few. So the subjects away from either end of the range must be none or at least the minimum, and the largest may
+  not stand alone (the p-percent rule of official statistics, p = 20).
 * **small alphabets**: a Hausdorff distance on a voxel grid is the square root of an integer, square roots of
   different square-free integers are linearly independent over the rationals, so one exact sum spells out every
   single distance. Dice is a ratio of two small integers: a meet-in-the-middle search finds the addends when

@@ -125,9 +125,7 @@ def histogram_from_scores(
         return None
     leaves = _split(score_cells(scores), subjects.reshape(-1), 0, CELLS, min_subjects) if len(names) else []
     table = np.array(leaves, dtype=np.int64).reshape(-1, 3)
-    return ScoreHistogram(
-        table[:, 0], table[:, 1], table[:, 2], len(names), design_effect(studies.astype(np.float64))
-    )
+    return ScoreHistogram(table[:, 0], table[:, 1], table[:, 2], len(names), design_effect(studies.astype(np.float64)))
 
 
 def _split(
