@@ -1,10 +1,12 @@
 """Reading the bytes of a plain or gzip-compressed file into memory that is already there."""
 
+import os
 import zlib
 from io import FileIO
 from pathlib import Path
 
 from medfl.errors import ImageReadError
+from medfl.imaging.regular_file import open_regular
 
 _CHUNK = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -25,17 +27,14 @@ class ByteSource:
     Raises
     ------
     ImageReadError
-        With reason ``"unreadable"`` or ``"empty"``.
+        With reason ``"unreadable"``, ``"not_a_file"`` or ``"empty"``.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._file = FileIO(path)
-            self._stored_bytes = path.stat().st_size
-            magic = self._file.read(2)
-            self._file.seek(0)
-        except OSError as error:
-            raise ImageReadError("unreadable", f"The file cannot be read: {error.strerror}.") from error
+        self._file = open_regular(path)
+        self._stored_bytes = os.fstat(self._file.fileno()).st_size
+        magic = self._file.read(2)
+        self._file.seek(0)
         if not magic:
             self._file.close()
             raise ImageReadError("empty", "The file must hold an image; it has no bytes.")

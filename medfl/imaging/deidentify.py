@@ -46,7 +46,7 @@ def pseudonym(key: bytes, domain: str, identifier: str) -> str:
         raise DataError(f"The pseudonym key must have {_KEY_BYTES} bytes, got {len(key)}.")
     if not identifier.strip():
         raise DataError("The identifier must not be empty: all patients without one would become the same subject.")
-    parts = [b"medfl pseudonym 1", domain.encode(), identifier.strip().encode()]
+    parts = [b"medfl pseudonym 1", domain.encode(), identifier.strip().encode("utf-8", "backslashreplace")]
     message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     digest = hmac.new(key, message, hashlib.sha256).digest()
     return base64.b32encode(digest).decode("ascii").lower()[:_LENGTH]

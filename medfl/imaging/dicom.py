@@ -30,7 +30,8 @@ class SeriesInfo:
     files : tuple of DicomHeader
         Their order means nothing: slices are sorted by geometry when they are read.
     part, n_parts : int
-        A DICOM series that mixes orientations, shapes or spacings is several images: which one this is, from 1.
+        A DICOM series that mixes orientations, shapes or spacings is several images: which one this is, from 1 for the
+        one with the most files.
     """
 
     identity: Identity

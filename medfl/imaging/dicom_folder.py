@@ -40,7 +40,7 @@ class DicomFolder:
     Attributes
     ----------
     series : tuple of SeriesInfo
-        Sorted by patient, study, series and part.
+        Sorted by patient, study and series, the parts of a series by falling number of files.
     quarantined : tuple of Quarantined
         Every other file.
     """
@@ -71,6 +71,8 @@ def find_series(folder: Path, *, header_of: Callable[[Path], DicomHeader] = read
     seen: set[str] = set()
     for path in _files_under(folder):
         try:
+            if path.is_symlink():
+                raise ImageReadError("not_a_file", "An image must be a regular file; this is a symbolic link.")
             header = header_of(path)
             _check_importable(header, seen)
         except ImageReadError as error:
@@ -111,7 +113,7 @@ def _grouped(headers: Iterable[DicomHeader]) -> tuple[SeriesInfo, ...]:
     return tuple(
         SeriesInfo(part[0].identity, tuple(part), number, len(parts))
         for _, parts in sorted(by_series.items())
-        for number, part in enumerate(parts, start=1)
+        for number, part in enumerate(sorted(parts, key=len, reverse=True), start=1)
     )
 
 

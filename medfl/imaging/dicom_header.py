@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from medfl.imaging.dicom_facts import DicomHeader, Identity, PixelLayout
 from medfl.imaging.dicom_frames import FRAME_KEYWORDS, read_frames
 from medfl.imaging.dicom_screen import refuse_unsuitable
 from medfl.imaging.quiet import quiet_readers
+from medfl.imaging.regular_file import open_regular
 
 _KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
@@ -57,10 +59,10 @@ def read_header(path: Path) -> DicomHeader:
         With reason ``"not_dicom"``, ``"dicomdir"``, ``"missing_attribute"``, ``"missing_pixels"``,
         ``"bad_header"``, ``"nested_too_deep"``, ``"unsupported_transfer_syntax"``, ``"unsupported_bits"``,
         ``"unsupported_photometric"``, ``"unsupported_lut"``, ``"bad_dimensions"``, ``"bad_scaling"``,
-        ``"unreadable"``, or one of `medfl.imaging.dicom_screen.refuse_unsuitable`.
+        ``"unreadable"``, ``"not_a_file"``, or one of `medfl.imaging.dicom_screen.refuse_unsuitable`.
     """
     try:
-        with quiet_readers(), path.open("rb") as file:
+        with quiet_readers(), BufferedReader(open_regular(path)) as file:
             return _read(path, file)
     except ImageReadError:
         raise
@@ -181,6 +183,8 @@ def _check_pixels(pixels: PixelLayout, high_bit: int) -> None:
     known = _COLOR if pixels.samples == 3 else {"MONOCHROME1", "MONOCHROME2"} if pixels.samples == 1 else frozenset()
     if pixels.photometric not in known:
         raise ImageReadError("unsupported_photometric", "Images must be gray or RGB; palettes are not read.")
+    if pixels.transfer_syntax == uid.JPEGExtended12Bit and pixels.bits_stored > 8:
+        raise ImageReadError("unsupported_transfer_syntax", "JPEG of 12 bits is not read; convert it to JPEG lossless.")
     is_native = pixels.transfer_syntax in _NATIVE
     if is_native != (pixels.length >= 0):
         raise ImageReadError("bad_header", "Pixels must be encapsulated exactly when they are compressed.")

@@ -14,6 +14,7 @@ from pydicom.uid import UID
 from medfl.errors import ImageReadError
 from medfl.imaging.dicom_facts import DicomHeader, PixelLayout
 from medfl.imaging.quiet import quiet_readers
+from medfl.imaging.regular_file import open_regular
 
 #: Decoders that are faster than the one pydicom would take first.
 _PREFERRED_PLUGIN = {
@@ -51,7 +52,7 @@ def decode_frames(header: DicomHeader) -> Iterator[NDArray[np.generic]]:
     pixels = header.pixels
     is_plain = pixels.transfer_syntax in _LITTLE_ENDIAN and pixels.samples == 1
     try:
-        with header.path.open("rb", buffering=0) as file, quiet_readers():
+        with open_regular(header.path) as file, quiet_readers():
             status = os.fstat(file.fileno())
             if (status.st_size, status.st_mtime_ns) != (pixels.file_bytes, pixels.modified_ns):
                 raise ImageReadError("changed", "The file must stay as it was when its header was read; it changed.")

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from medfl.errors import DataError, ImageReadError
 from medfl.imaging.quiet import quiet_readers
+from medfl.imaging.regular_file import open_regular
 from medfl.imaging.volume import Volume
 from medfl.results.atomic import write_bytes
 
@@ -46,9 +48,9 @@ def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Volume:
         ``"unsupported_photometric"``.
     """
     try:
-        with quiet_readers(), path.open("rb") as file:
-            picture = _opened(file, max_pixels)
-            array = np.asarray(_converted(picture))
+        with quiet_readers(), io.BufferedReader(open_regular(path)) as file:
+            _opened(file, max_pixels).verify()  # every checksum of a PNG
+            array = np.asarray(_converted(_opened(file, max_pixels)))
     except ImageReadError:
         raise
     except OSError as error:
@@ -84,9 +86,12 @@ def write_picture(volume: Volume, path: Path) -> None:
     write_bytes(path, content.getvalue())
 
 
-def _opened(file: io.BufferedReader, max_pixels: int) -> Image.Image:
+def _opened(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Return the picture with its size checked and its pixels not yet decoded."""
-    if not file.peek(1):
+    file.seek(0)
+    is_empty = not file.read(1)
+    file.seek(0)
+    if is_empty:
         raise ImageReadError("empty", "The file must hold a picture; it has no bytes.")
     try:
         picture = Image.open(file, formats=_FORMATS)

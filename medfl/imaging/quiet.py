@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOGGERS = ("pydicom", "pylibjpeg", "PIL")
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "PIL")
 
 
 @contextmanager

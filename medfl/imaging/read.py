@@ -6,6 +6,7 @@ from medfl.errors import ImageReadError
 from medfl.imaging.dicom import read_dicom
 from medfl.imaging.nifti import MAX_VOXELS, read_nifti
 from medfl.imaging.picture import read_picture
+from medfl.imaging.regular_file import open_regular
 from medfl.imaging.volume import Volume
 
 _PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -26,11 +27,8 @@ def read_image(path: Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
     ImageReadError
         If the file cannot be used; the reason code says why.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError as error:
-        raise ImageReadError("unreadable", f"The file cannot be read: {error.strerror}.") from None
+    with open_regular(path) as file:
+        start = file.read(132)
     if start[128:] == b"DICM":
         return read_dicom(path, max_voxels=max_voxels)
     if start.startswith(_PICTURE_STARTS):
