@@ -23,21 +23,45 @@ class NiftiSource(Settings):
     subject_pattern: str = ""
 
 
-class IndexSource(Settings):
-    """Pictures listed in a CSV file.
+class Columns(Settings):
+    """Which column of an index holds what; empty means that there is none.
 
-    `columns` maps the fields of a manifest to the file's columns; `subject_fallback` is a pattern with one group that
-    finds the subject in the file name where its column is empty; rows whose `drop_if_set` column is filled are left
-    out.
+    Attributes
+    ----------
+    image : str
+        Path of the image below the folder of images.
+    target : str
+        Path of the mask below the folder of targets, or the class label where there is no such folder.
+    subject, study, site, split, visit_date, sex, age, scanner : str
+        As in the manifest.
+    subject_pattern : str
+        Regular expression over the image's path that finds the subject where its column is empty.
+    drop_if_set : str
+        Rows with a value in this column are left out.
     """
+
+    image: str
+    target: str = ""
+    subject: str = ""
+    study: str = ""
+    site: str = ""
+    split: str = ""
+    visit_date: str = ""
+    sex: str = ""
+    age: str = ""
+    scanner: str = ""
+    subject_pattern: str = ""
+    drop_if_set: str = ""
+
+
+class IndexSource(Settings):
+    """Pictures listed in a CSV file."""
 
     kind: Literal["index"]
     index: str
     images: str
     targets: str = ""
-    columns: dict[Literal["image", "target", "subject", "site", "split", "study", "sex", "age", "scanner"], str]
-    subject_fallback: str = ""
-    drop_if_set: str = ""
+    columns: Columns
 
 
 class PhantomSource(Settings):

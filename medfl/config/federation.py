@@ -90,8 +90,11 @@ class Evaluation(Settings):
 
     every: int = Field(default=1, ge=0, description="rounds between validations; 0 means never")
     minimum_subjects: int = Field(default=5, ge=1)
-    uncertainty_passes: int = Field(default=0, ge=0, le=32, description="flipped copies per study; 0 means none")
+    uncertainty_passes: int = Field(
+        default=0, ge=0, le=32, description="changed copies per study that uncertainty is taken over; 0 means none"
+    )
     save_predictions: bool = True
+    keep_releases: Literal["none", "last", "all"] = "all"
 
 
 class Compute(Settings):

@@ -19,9 +19,11 @@ class Segmentation(Settings):
     dimensions : 2 or 3
     patch : tuple of int
         (H, W) or (D, H, W) the network sees at once; smaller images are padded, larger ones cropped at random in
-        training and covered by a sliding window in inference.
+        training.
+    sliding_window : bool
+        Cover an image by overlapping patches in inference; else the whole image is padded and seen at once.
     surface_tolerance_mm : float
-        Tolerance of the normalised surface distance.
+        Tolerance of the normalized surface distance.
     """
 
     kind: Literal["segmentation"]
@@ -29,6 +31,7 @@ class Segmentation(Settings):
     ignore_value: int | None = None
     dimensions: Literal[2, 3]
     patch: Axes
+    sliding_window: bool = False
     surface_tolerance_mm: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")

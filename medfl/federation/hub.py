@@ -133,14 +133,14 @@ class Hub:
         """
         shared = self.strategy.shared(model)
         order = _order(number, rounds, self.strategy.instructions())
-        content = {MODEL: to_record(shared), ORDER: order}
+        content = RecordDict({MODEL: to_record(shared), ORDER: order})
         control = self.strategy.control(model)
         if control:
             content[CONTROL] = to_record(control)
         down = sum(array.nbytes for array in (*shared.values(), *control.values()))
         outcomes: dict[str, SiteRound] = {}
         updates: list[SiteUpdate] = []
-        orders = dict.fromkeys(self.members, RecordDict(content))
+        orders = dict.fromkeys(self.members, content)
         for node, reply in self._ask(TRAIN, orders, self.limits.round_timeout_s, group=str(number)):
             facts = self.members[node]
             update, outcome = self._judged(facts, reply, shared, model, down)

@@ -1,5 +1,6 @@
 """Every reply is looked at before it may change anything."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, NDAr
             raise ReplyError("not_finite", f"{name} must hold finite numbers only")
 
 
-def check_count(name: str, value: object, *, highest: int) -> int:
+def check_count(name: str, value: Any, *, highest: int) -> int:
     """Return a count a site reports about itself.
 
     Raises
@@ -49,12 +50,8 @@ def check_count(name: str, value: object, *, highest: int) -> int:
     ReplyError
         With reason "count" if it is not a whole number in [1, highest].
     """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or value != int(value)
-        or not 1 <= value <= highest
-    ):
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not whole or value != int(value) or not 1 <= value <= highest:
         raise ReplyError("count", f"{name} must be a whole number in [1, {highest}]")
     return int(value)
 

@@ -1,7 +1,9 @@
 """The run folder: this module alone knows the file names in it."""
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,15 +57,23 @@ class RunStore:
         """Folder of what really left each site."""
         return self._made("released")
 
-    @property
-    def predictions(self) -> Path:
-        """Folder of predictions; stays at the site."""
-        return self._made("predictions")
+    def predictions_of(self, site: str) -> Path:
+        """Folder of one site's predictions; stays at the site."""
+        return self._made(f"predictions/{site}")
 
-    @property
-    def cases(self) -> Path:
-        """Table of cases; stays at the site."""
-        return self._made(".") / "cases.csv"
+    def write_cases(self, site: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write one site's cases, and `cases.csv` anew from the cases of all sites in this folder.
+
+        Parameters
+        ----------
+        site : str
+        header : sequence of str
+            Equal for every site of a run.
+        rows : sequence of sequence of str
+        """
+        write_text(self._made("cases") / f"{site}.csv", _csv([header, *rows]))
+        tables = [list(csv.reader(path.open(newline=""))) for path in sorted((self.folder / "cases").glob("*.csv"))]
+        write_text(self.folder / "cases.csv", _csv([header, *(row for table in tables for row in table[1:])]))
 
     def is_started(self) -> bool:
         """Tell whether a run has left its settings here."""
@@ -171,6 +181,12 @@ class RunStore:
             raise RunFolderError(
                 f"{name} must exist in the run folder; it is missing. Was the run started, and is this its folder?"
             ) from error
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _packed(arrays: Arrays, metadata: dict[str, str]) -> bytes:

@@ -9,8 +9,9 @@ from medfl.federation.strategies.strategy import ArrayMap, SiteUpdate, Strategy,
 
 
 class FedAdam(Strategy):
-    """Adaptive server steps: ``m = b1 m + (1 - b1) d``, ``v = b2 v + (1 - b2) d^2``, ``w = w + lr m / (sqrt(v) + tau)``.
+    """Adaptive server steps on the mean update `d`.
 
+    ``m = b1 m + (1 - b1) d``, ``v = b2 v + (1 - b2) d^2``, ``w = w + lr m / (sqrt(v) + tau)``.
     Integer arrays follow the mean.
 
     Parameters

@@ -70,7 +70,8 @@ class Strategy(ABC):
         return {}
 
     def restore(self, state: ArrayMap) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned; a strategy without state has nothing to take."""
+        del state
 
 
 def weighted_mean(updates: Sequence[SiteUpdate]) -> Arrays:

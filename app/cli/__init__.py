@@ -1,0 +1,1 @@
+"""The command line: verb and noun, a few lines each."""

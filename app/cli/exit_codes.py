@@ -1,0 +1,31 @@
+"""One exit code for each thing a caller can do something about."""
+
+from medfl.errors import (
+    ConfigError,
+    DataError,
+    FederationError,
+    MedFLError,
+    NetworkError,
+    RunFolderError,
+)
+
+OK = 0
+FAILED = 1
+USAGE = 2
+CONFIGURATION = 3
+DATA = 4
+NETWORK = 5
+INTERRUPTED = 130
+
+_CODES: tuple[tuple[type[MedFLError], int], ...] = (
+    (ConfigError, CONFIGURATION),
+    (DataError, DATA),
+    (NetworkError, NETWORK),
+    (FederationError, FAILED),
+    (RunFolderError, DATA),
+)
+
+
+def exit_code(error: MedFLError) -> int:
+    """Return the exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)

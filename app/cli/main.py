@@ -1,0 +1,73 @@
+"""The `medfl` command."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import medfl
+from app.cli.data import data_app
+from app.cli.exit_codes import FAILED, INTERRUPTED, exit_code
+from app.cli.run import compare, demo, predict, run
+from medfl.errors import MedFLError
+
+cli = typer.Typer(
+    name="medfl",
+    help="Federated learning for medical imaging that measures what leaks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.add_typer(data_app, name="data")
+cli.command()(demo)
+cli.command()(run)
+cli.command()(compare)
+cli.command()(predict)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medfl {medfl.__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    del version
+    if debug:
+        os.environ["MEDFL_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line; errors become one or two sentences and an exit code."""
+    _stay_offline()
+    try:
+        cli(standalone_mode=True)
+    except MedFLError as error:
+        if os.environ.get("MEDFL_DEBUG"):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        typer.echo("interrupted; go on with --resume", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("MEDFL_DEBUG"):
+            raise
+        typer.echo(
+            f"error: something unexpected happened ({type(error).__name__}). Run again with 'medfl --debug ...' to see "
+            "where; check the output for patient data before you share it.",
+            err=True,
+        )
+        sys.exit(FAILED)
+
+
+def _stay_offline() -> None:
+    """Switch off the network calls that Flower makes on its own."""
+    for name in ("FLWR_DISABLE_UPDATE_CHECK", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")

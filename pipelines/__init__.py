@@ -1,0 +1,1 @@
+"""medfl's rooms composed into tasks, and into one Flower app."""

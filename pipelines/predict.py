@@ -1,0 +1,114 @@
+"""A trained model on new studies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medfl.config.reading import parse_config
+from medfl.data.manifest import read_manifest
+from medfl.errors import DataError, ImageReadError
+from medfl.imaging.bounded import BoundedReader
+from medfl.imaging.volume import Volume
+from medfl.results.store import RunStore
+from pipelines.build import build_pipeline, choose_device
+from pipelines.pipeline import Case, Pipeline
+from pipelines.site_program import load_arrays, write_table
+
+_SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of the studies.
+
+    Attributes
+    ----------
+    table : Path
+        predictions.csv.
+    done : int
+    refused : tuple of (str, str)
+        Study and sentence.
+    """
+
+    table: Path
+    done: int
+    refused: tuple[tuple[str, str], ...]
+
+
+def predict(run: Path, studies: Path, out: Path, *, progress: Callable[[int, int], None] | None = None) -> Predicted:
+    """Predict every study of a manifest, a folder or one file.
+
+    Parameters
+    ----------
+    run : Path
+        A finished run folder.
+    studies : Path
+        manifest.csv, a folder of images, or one image.
+    out : Path
+        Folder for masks and predictions.csv; created.
+    progress : callable or None
+        Called with (done, total).
+
+    Returns
+    -------
+    Predicted
+
+    Raises
+    ------
+    DataError
+        If there is no study.
+    RunFolderError
+        If the run has no model.
+    """
+    store = RunStore(run)
+    config = parse_config(store.read_settings()[0], source="config.yaml")
+    device = choose_device(config)
+    pipeline = build_pipeline(config, device)
+    state = pipeline.network.shared_state()
+    load_arrays(state, {name: torch.from_numpy(array) for name, array in store.read_model().items()})
+    found = _studies(studies)
+    out.mkdir(parents=True, exist_ok=True)
+    cases: list[Case] = []
+    refused: list[tuple[str, str]] = []
+    with BoundedReader() as reader:
+        for number, (name, path) in enumerate(found, start=1):
+            try:
+                cases.append(_one(pipeline, name, reader.read(path), out, config.evaluation.uncertainty_passes))
+            except ImageReadError as error:
+                refused.append((name, str(error)))
+            if progress is not None:
+                progress(number, len(found))
+    table = out / "predictions.csv"
+    if cases:
+        write_table(table, cases)
+    return Predicted(table, len(cases), tuple(refused))
+
+
+def _one(pipeline: Pipeline[Any], name: str, volume: Volume, out: Path, passes: int) -> Case:
+    image = pipeline.preparation.image(volume)
+    if pipeline.encoder is not None:
+        with torch.inference_mode():
+            image = pipeline.encoder.eval()(image[None])[0]
+    ((probabilities, spread),) = pipeline.predict([image], passes)
+    path = pipeline.write_prediction(probabilities, volume, out / name)
+    case: Case = {"study": name, "prediction": "" if path is None else path.name}
+    return case | pipeline.summary(probabilities, spread, volume)
+
+
+def _studies(place: Path) -> list[tuple[str, Path]]:
+    if not place.exists():
+        raise DataError("STUDIES must be a manifest, a folder of images or one image; nothing is there.")
+    if place.suffix == ".csv":
+        manifest = read_manifest(place)
+        return [(row.study, manifest.image_path(row)) for row in manifest.rows]
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    images = [file for file in files if file.name.lower().endswith(_SUFFIXES)]
+    if not images:
+        raise DataError(f"STUDIES must hold at least one image ({', '.join(_SUFFIXES)}); found none.")
+    names = [file.name.split(".")[0] for file in images]
+    if len(set(names)) != len(names):
+        names = ["_".join(file.relative_to(place).with_suffix("").parts).replace(".nii", "") for file in images]
+    return list(zip(names, images, strict=True))

@@ -1,0 +1,187 @@
+"""The hub's app: rounds, checkpoints, final metrics."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from medfl.config.reading import dump_config, parse_config
+from medfl.config.settings import Config
+from medfl.errors import FederationError, ReplyError, RunFolderError
+from medfl.federation.hub import Hub, Limits, Measured
+from medfl.federation.program import Arrays, SiteFacts
+from medfl.results.history import History, RoundRecord
+from medfl.results.metrics import MetricValue, RunMetrics
+from medfl.results.store import Checkpoint, RunStore
+from pipelines.build import build_pipeline, build_strategy, choose_device
+from pipelines.curves import curves_svg
+from pipelines.model_card import model_card
+from pipelines.pipeline import Finished, Pipeline
+from pipelines.plan import make_plan
+from pipelines.progress import Observer
+from pipelines.releases import release_record
+from pipelines.site_program import as_arrays
+
+app = ServerApp()
+
+SaveSites = Callable[[], Arrays]
+_MODEL, _STRATEGY, SITES = "model/", "strategy/", "sites/"
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the plan that the run configuration holds."""
+    config = parse_config(str(context.run_config["plan"]), source="plan")
+    store = RunStore(Path(str(context.run_config["out"])))
+    choose_device(config)
+    serve(grid, config, store, sites=int(str(context.run_config["sites"])), resume=store.is_started())
+
+
+def serve(
+    grid: Grid,
+    config: Config,
+    store: RunStore,
+    *,
+    sites: int,
+    resume: bool = False,
+    digests: Mapping[str, str] | None = None,
+    pipeline: Pipeline[Any] | None = None,
+    observer: Observer | None = None,
+    save_sites: SaveSites | None = None,
+) -> RunMetrics:
+    """Run a federation to its end over any grid.
+
+    Parameters
+    ----------
+    grid : Grid
+    config : Config
+    store : RunStore
+        The hub's run folder.
+    sites : int
+        How many sites must be there before the first round.
+    resume : bool
+        Go on after the last finished round.
+    digests : mapping of str to str or None
+        Data digests for the plan, where the hub may know them.
+    pipeline : Pipeline[Any] or None
+        Built from the settings when None.
+    observer : Observer or None
+    save_sites : callable or None
+        Returns what simulated sites keep between rounds, for the checkpoint; real sites keep it themselves.
+
+    Returns
+    -------
+    RunMetrics
+
+    Raises
+    ------
+    FederationError
+        If sites are missing, or no round ever succeeded.
+    """
+    observer = observer or Observer()
+    pipeline = pipeline or build_pipeline(config, choose_device(config))
+    strategy = build_strategy(config, pipeline.network)
+    federation = config.federation
+    hub = Hub(grid, strategy, Limits(federation.minimum_replies, federation.round_timeout_s, federation.join_timeout_s))
+    model = as_arrays(pipeline.network.shared_state())
+    history, done = History(), 0
+    checkpoint = store.read_checkpoint() if resume else None
+    if checkpoint is not None:
+        model = _part(checkpoint.arrays, _MODEL)
+        strategy.restore(_part(checkpoint.arrays, _STRATEGY))
+        done = checkpoint.round
+        history = store.read_history().until(done)
+    store.write_settings(dump_config(config), make_plan(config, digests or {}))
+    members = hub.gather(sites)
+    rounds = config.training.rounds
+    observer.started(tuple(facts.site for facts in members), rounds, done)
+    for number in range(done + 1, rounds + 1):
+        observer.round_started(number)
+        model, record = _round(hub, pipeline, config, model, number, observer)
+        history = History(rounds=(*history.rounds, record))
+        store.write_history(history)
+        arrays = {_MODEL + name: array for name, array in model.items()}
+        arrays |= {_STRATEGY + name: array for name, array in strategy.state().items()}
+        arrays |= {SITES + name: array for name, array in (save_sites() if save_sites else {}).items()}
+        store.write_checkpoint(Checkpoint(number, arrays))
+        store.write_curves(curves_svg(history))
+        observer.round_finished(record)
+    if all(record.skipped for record in history.rounds):
+        raise FederationError(
+            "At least one round must succeed; every round was skipped: "
+            f"{history.rounds[-1].skipped}. See history.json for each site's reason."
+        )
+    observer.finishing()
+    return _finish(hub, pipeline, config, store, model, history, members, observer)
+
+
+def _round(
+    hub: Hub, pipeline: Pipeline[Any], config: Config, model: Arrays, number: int, observer: Observer
+) -> tuple[Arrays, RoundRecord]:
+    started = time.perf_counter()
+    rounds = config.training.rounds
+    trained = hub.train(number, rounds, model, lambda reply: observer.site_replied(number, reply))
+    every = config.evaluation.every
+    metrics: dict[str, MetricValue] = {}
+    if every and number % every == 0 and not trained.skipped:
+        measured = hub.evaluate(number, rounds, trained.model, "val")
+        metrics = _finished(pipeline, measured, config.seed).pooled
+    seconds = time.perf_counter() - started
+    record = RoundRecord(number=number, seconds=seconds, skipped=trained.skipped, sites=trained.sites, metrics=metrics)
+    return trained.model, record
+
+
+def _finish(
+    hub: Hub,
+    pipeline: Pipeline[Any],
+    config: Config,
+    store: RunStore,
+    model: Arrays,
+    history: History,
+    members: tuple[SiteFacts, ...],
+    observer: Observer,
+) -> RunMetrics:
+    rounds = config.training.rounds
+    store.write_model(model, model_card(config, members, history, None))
+    measured = hub.finish(rounds, rounds, model, "test")
+    finished = _finished(pipeline, measured, config.seed)
+    metrics = RunMetrics(
+        split="test", pooled=finished.pooled, sites=finished.sites, suppressed=measured.suppressed | finished.suppressed
+    )
+    store.write_model(model, model_card(config, members, history, metrics))
+    store.write_privacy(release_record(config, members, history))
+    store.write_metrics(metrics)
+    observer.finished(metrics)
+    return metrics
+
+
+def _finished(pipeline: Pipeline[Any], measured: Measured, seed: int) -> Finished:
+    """Finish the measures; a site whose measures cannot be used is left out and named."""
+    if not measured.measures:
+        return Finished({}, {})
+    try:
+        return pipeline.finish(measured.measures, seed=seed)
+    except ReplyError:
+        return _finished_without_bad_sites(pipeline, measured, seed)
+
+
+def _finished_without_bad_sites(pipeline: Pipeline[Any], measured: Measured, seed: int) -> Finished:
+    good, bad = {}, {}
+    for site, arrays in measured.measures.items():
+        try:
+            pipeline.finish({site: arrays}, seed=seed)
+            good[site] = arrays
+        except ReplyError as error:
+            bad[site] = f"refused: {error.reason}"
+    finished = pipeline.finish(good, seed=seed) if good else Finished({}, {})
+    return Finished(finished.pooled, finished.sites, bad)
+
+
+def _part(arrays: Arrays, prefix: str) -> Arrays:
+    part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    if prefix == _MODEL and not part:
+        raise RunFolderError("checkpoint.safetensors must hold a model; it does not. Run again without --resume.")
+    return part

@@ -1,0 +1,166 @@
+"""A whole federation in this process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord
+from flwr.clientapp import ClientApp
+
+from medfl.config.settings import Config
+from medfl.data.dataset import Refusal, prepare_all
+from medfl.data.manifest import Manifest
+from medfl.errors import ConfigError, DataError
+from medfl.federation.loopback import LoopbackGrid
+from medfl.federation.program import Arrays
+from medfl.federation.records import from_record, to_record
+from medfl.results.metrics import RunMetrics
+from medfl.results.store import RunStore
+from pipelines.build import build_pipeline, choose_device
+from pipelines.client_app import make_client_app
+from pipelines.pipeline import Pipeline
+from pipelines.progress import Observer
+from pipelines.server_app import SITES, serve
+from pipelines.site_program import PipelineProgram, as_arrays
+from pipelines.sources import cache_folder, load_sites
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+        The run folder.
+    metrics : RunMetrics
+    refusals : tuple of Refusal
+        Studies that could not be used.
+    """
+
+    folder: Path
+    metrics: RunMetrics
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs before its first step; `start` are the weights it begins with."""
+
+    manifest: Manifest
+    start: Arrays
+    pipeline: Pipeline[Any]
+    programs: dict[str, PipelineProgram]
+    refusals: tuple[Refusal, ...]
+
+
+def simulate(config: Config, out: Path, *, resume: bool = False, observer: Observer | None = None) -> Run:
+    """Train and judge a model over simulated sites, and leave a run folder.
+
+    Parameters
+    ----------
+    config : Config
+    out : Path
+        Run folder; it must be new, or hold this run when `resume` is set.
+    resume : bool
+        Go on after the last finished round.
+    observer : Observer or None
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ConfigError
+        If `out` holds another run.
+    DataError
+        If a site has no study to train on.
+    """
+    store = RunStore(Path(out))
+    if store.is_started() and not resume:
+        raise ConfigError(f"{out} already holds a run. Choose another --out, or go on with --resume.")
+    prepared = prepare(config, store, observer or Observer())
+    apps = {site: _client_app(program) for site, program in prepared.programs.items()}
+    grid = LoopbackGrid(apps, run_config={})
+    checkpoint = store.read_checkpoint() if resume else None
+    if checkpoint is not None:
+        _restore(grid, checkpoint.arrays)
+    digests = {site: prepared.manifest.where(site=site).digest() for site in prepared.programs}
+    with grid.open():
+        metrics = serve(
+            grid,
+            config,
+            store,
+            sites=len(apps),
+            resume=resume,
+            digests=digests,
+            pipeline=prepared.pipeline,
+            observer=observer,
+            save_sites=lambda: _memories(grid),
+        )
+    return Run(store.folder, metrics, prepared.refusals)
+
+
+def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepared:
+    """Find, divide, read and cache the data, and build every site's program.
+
+    Raises
+    ------
+    DataError
+        If a site has no study to train on.
+    """
+    device = choose_device(config)
+    pipeline = build_pipeline(config, device)
+    start = as_arrays(pipeline.network.shared_state())
+    manifest = load_sites(config)
+    studies, refusals = prepare_all(
+        manifest,
+        pipeline.preparation,
+        cache=cache_folder(),
+        encoder=pipeline.encoder,
+        progress=observer.preparing,
+    )
+    programs = {
+        site: PipelineProgram(
+            site,
+            pipeline,
+            [study for study in studies if study.row.site == site],
+            manifest=manifest,
+            config=config,
+            store=store,
+            device=device,
+        )
+        for site in manifest.sites()
+    }
+    for site, program in programs.items():
+        if not program.studies["train"]:
+            raise DataError(
+                f"Every site needs at least one study to train on; {site} has none ({len(refusals)} studies of all "
+                "sites could not be used). Check the data with: medfl data check"
+            )
+    return Prepared(manifest, start, pipeline, programs, tuple(refusals))
+
+
+def _client_app(program: PipelineProgram) -> ClientApp:
+    return make_client_app(lambda context: program)
+
+
+def _memories(grid: LoopbackGrid) -> Arrays:
+    memories: Arrays = {}
+    for number, node in grid.nodes.items():
+        for record_name, record in node.context.state.array_records.items():
+            for name, array in from_record(record).items():
+                memories[f"{number}/{record_name}/{name}"] = array
+    return memories
+
+
+def _restore(grid: LoopbackGrid, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    for name, array in arrays.items():
+        if not name.startswith(SITES):
+            continue
+        number, record_name, key = name.removeprefix(SITES).split("/", 2)
+        state = grid.nodes[int(number)].context.state
+        record = state.array_records.get(record_name, ArrayRecord())
+        state[record_name] = to_record(from_record(record) | {key: array})

@@ -1,0 +1,267 @@
+"""One hospital's side of a run: a pipeline over the site's own studies."""
+
+import csv
+import io
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medfl.config.settings import Config
+from medfl.data.augmentation import Augmentation
+from medfl.data.batches import epoch_batches
+from medfl.data.dataset import PreparedStudy
+from medfl.data.manifest import Manifest
+from medfl.errors import ShapeError, TooFewSubjectsError
+from medfl.federation.program import Arrays, EvaluateReply, Order, SiteFacts, SiteMemory, TrainReply
+from medfl.imaging.read import read_image
+from medfl.results.atomic import write_text
+from medfl.results.store import RunStore
+from medfl.training.gradient_rules import ControlVariate, GradientRule, Proximal
+from medfl.training.loop import train_batches
+from medfl.training.optimizers import make_optimizer
+from medfl.training.schedule import learning_rate
+from pipelines.pipeline import Case, Pipeline
+
+SPLITS = ("train", "val", "test")
+_LOCAL = "local/"
+_VARIATE = "variate/"
+
+
+class PipelineProgram:
+    """Trains and judges one site's studies.
+
+    Parameters
+    ----------
+    site : str
+    pipeline : Pipeline
+        Its network may be shared by the programs of one process; every call sets all of its weights first.
+    studies : sequence of PreparedStudy
+        Of this site, all splits.
+    manifest : Manifest
+        Where predictions find the original image.
+    config : Config
+    store : RunStore or None
+        The site's own run folder; None keeps nothing.
+    device : device
+    """
+
+    def __init__(
+        self,
+        site: str,
+        pipeline: Pipeline[Any],
+        studies: Sequence[PreparedStudy],
+        *,
+        manifest: Manifest,
+        config: Config,
+        store: RunStore | None,
+        device: torch.device,
+    ) -> None:
+        self.site = site
+        self.pipeline = pipeline
+        self.studies = {split: [s for s in studies if s.row.split == split] for split in SPLITS}
+        self.manifest = manifest
+        self.config = config
+        self.store = store
+        self.device = device
+        self._start = {name: tensor.clone() for name, tensor in pipeline.network.shared_state().items()}
+
+    def describe(self) -> SiteFacts:
+        """Say how much data there is."""
+        subjects = {split: len({s.row.subject for s in studies}) for split, studies in self.studies.items()}
+        return SiteFacts(self.site, subjects, {split: len(studies) for split, studies in self.studies.items()})
+
+    def train(self, order: Order, memory: SiteMemory) -> TrainReply:
+        """Train for the configured number of local epochs."""
+        started = time.perf_counter()
+        network, training = self.pipeline.network, self.config.training
+        local = self._load(order, memory)
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        rules, variate = self._rules(order, memory, parameters)
+        optimizer = make_optimizer(
+            training.optimizer, parameters, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+        studies = self.studies["train"]
+        steps = -(-len(studies) // training.batch_size)
+        rng = np.random.default_rng([self.config.seed, order.round, *self.site.encode()])
+        torch.manual_seed(int(rng.integers(2**31)))
+        epochs = training.local_epochs
+        loss = 0.0
+        for epoch in range(epochs):
+            done = (order.round - 1) * epochs + epoch
+
+            def rate(step: int, done: int = done) -> float:
+                progress = (done + step / max(1, steps)) / (order.rounds * epochs)
+                warmup = min(0.5, 1 / (order.rounds * epochs))
+                return learning_rate(training.learning_rate, training.schedule, progress=progress, warmup=warmup)
+
+            batches = epoch_batches(
+                studies,
+                batch_size=training.batch_size,
+                patch=self.pipeline.patch,
+                augmentation=Augmentation(**training.augmentation.model_dump()),
+                rng=rng,
+            )
+            result = train_batches(
+                network,
+                batches,
+                loss=self.pipeline.loss,
+                optimizer=optimizer,
+                learning_rate=rate,
+                rules=rules,
+                max_gradient_norm=training.max_gradient_norm,
+                device=None if self.device.type == "cpu" else self.device,
+            )
+            loss = result.loss
+        model = {name: tensor.cpu().numpy().copy() for name, tensor in network.shared_state().items()}
+        for name in local:
+            memory.arrays[_LOCAL + name] = model.pop(name)
+        control = {} if variate is None else self._next_control(variate, memory)
+        self._keep(order.round, model, control)
+        subjects = len({study.row.subject for study in studies})
+        return TrainReply(model, control, subjects, len(studies), loss, time.perf_counter() - started)
+
+    def evaluate(self, order: Order, memory: SiteMemory) -> EvaluateReply:
+        """Judge the model on one split, the quick metrics only."""
+        return self._judged(order, memory, keep_cases=False)
+
+    def finish(self, order: Order, memory: SiteMemory) -> EvaluateReply:
+        """Judge the final model in full and keep cases and predictions at the site."""
+        return self._judged(order, memory, keep_cases=True)
+
+    def load(self, model: Arrays) -> None:
+        """Set every weight of the network to a whole model."""
+        load_arrays(
+            self.pipeline.network.shared_state(), {name: torch.from_numpy(array) for name, array in model.items()}
+        )
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _load(self, order: Order, memory: SiteMemory) -> list[str]:
+        """Set every weight of the network; return the names of those that stay at the site."""
+        named = order.options.get("local-names", [])
+        local = list(named) if isinstance(named, list) else []
+        arrays: dict[str, Tensor] = {name: torch.from_numpy(array) for name, array in order.model.items()}
+        for name in local:
+            kept = memory.arrays.get(_LOCAL + name)
+            arrays[name] = self._start[name] if kept is None else torch.from_numpy(kept)
+        load_arrays(self.pipeline.network.shared_state(), arrays)
+        return local
+
+    def _rules(
+        self, order: Order, memory: SiteMemory, parameters: Sequence[Tensor]
+    ) -> tuple[list[GradientRule], ControlVariate | None]:
+        rules: list[GradientRule] = []
+        mu = order.options.get("proximal-mu", 0.0)
+        if isinstance(mu, int | float) and mu > 0:
+            rules.append(Proximal(float(mu), [parameter.detach() for parameter in parameters]))
+        if not order.options.get("control-variates", False):
+            return rules, None
+        correction = []
+        for name in self._parameter_names():
+            own = memory.arrays.get(_VARIATE + name)
+            shared = torch.from_numpy(order.control[name]).to(self.device)
+            correction.append(shared if own is None else shared - torch.from_numpy(own).to(self.device))
+        variate = ControlVariate(correction)
+        return [*rules, variate], variate
+
+    def _next_control(self, variate: ControlVariate, memory: SiteMemory) -> Arrays:
+        change: Arrays = {}
+        for name, tensor in zip(self._parameter_names(), variate.next_variate(), strict=True):
+            new = tensor.cpu().numpy()
+            change[name] = new - memory.arrays.get(_VARIATE + name, np.zeros_like(new))
+            memory.arrays[_VARIATE + name] = new
+        return change
+
+    def _parameter_names(self) -> list[str]:
+        return [name for name, parameter in self.pipeline.network.named_parameters() if parameter.requires_grad]
+
+    def _keep(self, number: int, model: Arrays, control: Arrays) -> None:
+        if self.store is None or self.config.evaluation.keep_releases == "none":
+            return
+        name = f"round-{number:04d}" if self.config.evaluation.keep_releases == "all" else "last-round"
+        members = tuple(sorted({study.row.subject for study in self.studies["train"]}))
+        arrays = model | {f"control/{key}": value for key, value in control.items()}
+        self.store.write_release(self.site, name, arrays, members)
+
+    def _judged(self, order: Order, memory: SiteMemory, *, keep_cases: bool) -> EvaluateReply:
+        split = str(order.options.get("split", "val"))
+        studies = self.studies.get(split, [])
+        settings = self.config.evaluation
+        subjects = {study.row.subject for study in studies}
+        self._load(order, memory)
+        judged, cases = [], []
+        for study in studies:
+            ((probabilities, spread),) = self.pipeline.predict(
+                [study.image], settings.uncertainty_passes if keep_cases else 0
+            )
+            one = self.pipeline.judge(study, probabilities, full=keep_cases)
+            judged.append(one)
+            if keep_cases and self.store is not None:
+                cases.append(self._case(study, one, probabilities, spread))
+        if cases and self.store is not None:
+            columns = list(cases[0])
+            self.store.write_cases(self.site, columns, [[_cell(case[name]) for name in columns] for case in cases])
+        try:
+            measures = self.pipeline.measures(
+                [study.row.subject for study in studies], judged, minimum_subjects=settings.minimum_subjects
+            )
+        except TooFewSubjectsError:
+            return EvaluateReply({}, 0, 0, suppressed=f"fewer than {settings.minimum_subjects} subjects")
+        if keep_cases and self.store is not None:
+            self.store.write_release(self.site, f"measures-{split}", measures, tuple(sorted(subjects)))
+        return EvaluateReply(measures, len(subjects), len(studies))
+
+    def _case(self, study: PreparedStudy, judged: Any, probabilities: Tensor, spread: Tensor) -> Case:
+        row = study.row
+        case: Case = {"site": self.site, "subject": row.subject, "study": row.study, "split": row.split}
+        case |= self.pipeline.case(judged, probabilities, spread)
+        case |= {"visit_date": row.visit_date, "sex": row.sex, "age": row.age, "scanner": row.scanner}
+        if self.store is not None and self.config.evaluation.save_predictions:
+            folder = self.store.predictions_of(self.site)
+            image = read_image(self.manifest.image_path(row))
+            path = self.pipeline.write_prediction(probabilities, image, folder / row.study)
+            case["prediction"] = "" if path is None else f"predictions/{self.site}/{path.name}"
+        return case
+
+
+def load_arrays(state: Mapping[str, Tensor], arrays: Mapping[str, Tensor]) -> None:
+    """Copy arrays into live tensors of the same names and shapes.
+
+    Raises
+    ------
+    ShapeError
+        If names or shapes differ.
+    """
+    if state.keys() != arrays.keys():
+        raise ShapeError(f"the model must hold {len(state)} arrays with the network's names, found {len(arrays)}.")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            if tensor.shape != arrays[name].shape:
+                raise ShapeError(f"{name} must have shape {tuple(tensor.shape)}, found {tuple(arrays[name].shape)}.")
+            tensor.copy_(arrays[name])
+
+
+def as_arrays(state: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Return copies of live tensors as arrays on the CPU."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
+
+
+def write_table(path: Path, cases: Sequence[Case]) -> None:
+    """Write cases as CSV, atomically; all have the same columns, at least one is there."""
+    columns = list(cases[0])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([columns, *([_cell(case[name]) for name in columns] for case in cases)])
+    write_text(path, text.getvalue())
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
