@@ -13,7 +13,7 @@ from rich.progress import Progress as ProgressBar
 
 if TYPE_CHECKING:
     from medfl.data.check import CheckReport
-    from medfl.data.importing import ImportReport, Progress
+    from medfl.data.intake import ImportReport, Progress
 
 _LINES_SHOWN = 5
 
@@ -108,7 +108,7 @@ def import_dicom_command(
     as_json: Json = False,
 ) -> None:
     """Convert DICOM series to NIfTI volumes under pseudonyms."""
-    from medfl.data.dicom_import import import_dicom
+    from medfl.data.importing import import_dicom
 
     with _progress("Reading series") as progress:
         report = import_dicom(folder, out, site=site, key=_load_key(key), progress=progress)
@@ -123,10 +123,9 @@ def check_command(
     as_json: Json = False,
 ) -> None:
     """Read every file of a manifest; exit 1 if something is wrong."""
-    from medfl.imaging.bounded import BoundedReader
-
     from medfl.data.check import check_manifest, parse_values
     from medfl.data.manifest import read_manifest
+    from medfl.imaging.bounded import BoundedReader
 
     rows = read_manifest(manifest)
     with _progress("Checking studies") as progress, BoundedReader() as reader:

@@ -6,8 +6,8 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medfl.data.manifest import SPLITS, is_iso_date
 from medfl.data.quarantine import Quarantined
+from medfl.data.study_row import SPLITS, is_iso_date
 from medfl.errors import ConfigError, DataError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")

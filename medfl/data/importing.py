@@ -1,70 +1,20 @@
-"""Files of a site to a manifest: what can be read becomes a study, everything else a quarantine row."""
+"""The three ways in: NIfTI volumes, pictures and DICOM series become a manifest."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from medfl.data.candidates import Candidate, Found, find_classes, find_nifti
-from medfl.data.copying import write_copy
+from medfl.data.candidates import date_of, find_classes, find_nifti, shown_name
 from medfl.data.index_table import IndexColumns, find_indexed
-from medfl.data.manifest import Manifest, StudyRow, check_values, write_manifest
-from medfl.data.quarantine import Quarantined, count_reasons, write_quarantine
+from medfl.data.intake import ImportReport, NamedRow, Progress, checked_row, finish, import_found, pseudonym_key
+from medfl.data.manifest import StudyRow
+from medfl.data.quarantine import Quarantined
 from medfl.data.reading import ImageReader
-from medfl.errors import ConfigError, DataError, ImageReadError, ManifestError
+from medfl.errors import ConfigError, DataError, ImageReadError
 from medfl.imaging.bounded import BoundedReader
-from medfl.imaging.deidentify import create_pseudonym_key, load_pseudonym_key, pseudonym
-from medfl.imaging.volume import Volume
-
-Progress = Callable[[int, int], None]
-"""Called with (files done, files in all)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedRow:
-    """A manifest row, and what the quarantine table would call its image."""
-
-    row: StudyRow
-    name: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import left behind.
-
-    Attributes
-    ----------
-    manifest : Manifest
-    manifest_path, quarantine_path : Path
-        The two tables.
-    quarantined : tuple of Quarantined
-    notes : tuple of str
-        Assumptions that were made.
-    """
-
-    manifest: Manifest
-    manifest_path: Path
-    quarantine_path: Path
-    quarantined: tuple[Quarantined, ...]
-    notes: tuple[str, ...]
-
-    def reasons(self) -> dict[str, int]:
-        """Return how many files were set aside for each reason."""
-        return count_reasons(self.quarantined)
-
-    def to_dict(self) -> dict[str, object]:
-        """Return counts and paths as JSON can hold them, without the name of any file of the source."""
-        return {
-            "manifest": str(self.manifest_path),
-            "quarantine": str(self.quarantine_path),
-            "studies": len(self.manifest.rows),
-            "subjects": len(self.manifest.subjects()),
-            "sites": list(self.manifest.sites()),
-            "set_aside": self.reasons(),
-            "notes": list(self.notes),
-            "digest": self.manifest.digest(),
-        }
+from medfl.imaging.deidentify import pseudonym
+from medfl.imaging.dicom import SeriesInfo
+from medfl.imaging.dicom_folder import find_series
+from medfl.imaging.nifti import write_nifti
 
 
 def import_nifti(
@@ -112,7 +62,7 @@ def import_nifti(
     DataError
         If a folder is missing, or not a single study could be imported.
     """
-    check_apart(images, out)
+    _check_apart(images, out)
     found = find_nifti(images, targets, subject_pattern=subject_pattern, site=site)
     return import_found(found, out, copy=copy, key=key, reader=reader, progress=progress)
 
@@ -157,7 +107,7 @@ def import_folder(
     DataError
         If a folder or the index cannot be used, or not a single study could be imported.
     """
-    check_apart(images, out)
+    _check_apart(images, out)
     if (index is None) != (columns is None):
         raise ConfigError("An index and its columns must be given together.")
     if index is None or columns is None:
@@ -170,84 +120,63 @@ def import_folder(
     return import_found(found, out, copy=copy, key=key, reader=reader, progress=progress)
 
 
-def import_found(
-    found: Found,
+def import_dicom(
+    folder: Path,
     out: Path,
     *,
-    copy: bool = False,
+    site: str = "",
     key: bytes | None = None,
-    reader: ImageReader | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
-    """Read every candidate and write the quarantine table, then the manifest; parameters as in `import_nifti`."""
-    out.mkdir(parents=True, exist_ok=True)
-    key = pseudonym_key(out / "pseudonym.key") if key is None else key
-    rows: list[NamedRow] = []
-    quarantined = list(found.quarantined)
-    with _opened(reader) as source:
-        for done, candidate in enumerate(found.candidates, start=1):
-            imported = _import(candidate, source, key, out if copy else None)
-            if isinstance(imported, StudyRow):
-                rows.append(NamedRow(imported, candidate.name))
-            else:
-                quarantined.extend(imported)
-            if progress is not None:
-                progress(done, len(found.candidates))
-    return finish(rows, quarantined, found.notes, out)
+    """Convert every series below `folder` to ``out/volumes/PSEUDONYM.nii.gz`` and list it in a manifest.
 
-
-def finish(rows: list[NamedRow], quarantined: list[Quarantined], notes: tuple[str, ...], out: Path) -> ImportReport:
-    """Drop what the manifest forbids, then write both tables, the manifest last.
+    Each image of a series becomes one row; the manifest's targets are empty until masks or labels are added.
 
     Parameters
     ----------
-    rows : list of NamedRow
-    quarantined, notes
-        What is known so far.
+    folder : Path
+        Folder of DICOM files in any arrangement, with or without a DICOMDIR.
     out : Path
-        Folder of the tables.
+        Folder of ``manifest.csv``, ``quarantine.csv``, ``pseudonym.key`` and ``volumes/``; not inside `folder`.
+    site : str
+        Site of all studies.
+    key : bytes, optional
+        Pseudonym key; without it ``out/pseudonym.key`` is used, and created if need be.
+    progress : callable, optional
+        Called with (done, total) after every series.
+
+    Returns
+    -------
+    ImportReport
 
     Raises
     ------
+    ConfigError
+        If `out` lies inside `folder`.
     DataError
-        If no row is left; the quarantine table is written all the same.
+        If the folder is missing, or not a single series could be imported.
     """
-    kept, refused = _consistent(rows)
-    quarantined = [*quarantined, *refused]
-    write_quarantine(quarantined, out / "quarantine.csv")
-    if not kept:
-        raise DataError(
-            f"Not one study could be imported; {len(quarantined)} files were set aside "
-            f"({', '.join(count_reasons(quarantined)) or 'none was found'}). See quarantine.csv in the output folder."
-        )
-    manifest = Manifest(kept, out.resolve())
-    write_manifest(manifest, out / "manifest.csv")
-    return ImportReport(manifest, out / "manifest.csv", out / "quarantine.csv", tuple(quarantined), notes)
+    if not folder.is_dir():
+        raise DataError("The folder to import must exist and be a folder.")
+    _check_apart(folder, out)
+    (out / "volumes").mkdir(parents=True, exist_ok=True)
+    key = pseudonym_key(out / "pseudonym.key") if key is None else key
+    rows: list[NamedRow] = []
+    with BoundedReader() as reader:
+        found = find_series(folder, header_of=reader.header)
+        quarantined = [Quarantined(shown_name(folder, q.path), q.reason, q.message) for q in found.quarantined]
+        for done, series in enumerate(found.series, start=1):
+            names = [shown_name(folder, file.path) for file in series.files]
+            try:
+                rows.append(NamedRow(_convert(series, out, site, key, reader), names[0]))
+            except ImageReadError as error:
+                quarantined += [Quarantined(name, error.reason, str(error)) for name in names]
+            if progress is not None:
+                progress(done, len(found.series))
+    return finish(rows, quarantined, (), out)
 
 
-def pseudonym_key(path: Path) -> bytes:
-    """Return the key in `path`, creating it (readable by its owner only) if the file does not exist."""
-    if not path.exists():
-        create_pseudonym_key(path)
-    return load_pseudonym_key(path)
-
-
-def checked_row(row: StudyRow) -> StudyRow:
-    """Return `row` if a manifest may hold it.
-
-    Raises
-    ------
-    ImageReadError
-        With reason ``"bad_value"``; names the column, never the value.
-    """
-    try:
-        check_values(row, line=0)
-    except ManifestError as error:
-        raise ImageReadError("bad_value", str(error).removeprefix("Line 0, ")) from None
-    return row
-
-
-def check_apart(source: Path, out: Path) -> None:
+def _check_apart(source: Path, out: Path) -> None:
     """Refuse an output folder inside the imported one, where the next import would find its own files.
 
     Raises
@@ -259,84 +188,22 @@ def check_apart(source: Path, out: Path) -> None:
         raise ConfigError("The output folder must not lie inside the folder that is imported. Choose another.")
 
 
-@contextmanager
-def _opened(reader: ImageReader | None) -> Iterator[ImageReader]:
-    if reader is not None:
-        yield reader
-    else:
-        with BoundedReader() as bounded:
-            yield bounded
-
-
-def _import(
-    candidate: Candidate, reader: ImageReader, key: bytes, copies: Path | None
-) -> StudyRow | tuple[Quarantined, ...]:
-    """Return the manifest row of a candidate, or the files to set aside if it has none."""
-    try:
-        image = reader.read(candidate.image)
-    except ImageReadError as error:
-        return (Quarantined(candidate.name, error.reason, str(error)),)
-    try:
-        mask = None if candidate.mask is None else reader.read(candidate.mask)
-    except ImageReadError as error:
-        sentence = "The image must have a readable mask; it is set aside with its own reason."
-        return (
-            Quarantined(candidate.mask_name, error.reason, str(error)),
-            Quarantined(candidate.name, "bad_target", sentence),
-        )
-    try:
-        return _row(candidate, image, mask, key, copies)
-    except ImageReadError as error:
-        return (Quarantined(candidate.name, error.reason, str(error)),)
-
-
-def _text(name: str) -> str:
-    """Return a name as UTF-8 can hold it; stray bytes of old file systems become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _row(candidate: Candidate, image: Volume, mask: Volume | None, key: bytes, copies: Path | None) -> StudyRow:
-    if mask is not None and mask.spatial_shape != image.spatial_shape:
-        shapes = f"{image.spatial_shape} and {mask.spatial_shape}"
-        raise ImageReadError("mask_mismatch", f"Image and mask must have one shape, found {shapes}.")
-    study = pseudonym(key, "study", _text(candidate.study))
-    image_path, target = str(candidate.image.resolve()), candidate.label
-    if candidate.mask is not None:
-        target = str(candidate.mask.resolve())
-    if copies is not None:
-        image_path = write_copy(image, candidate.image, copies, f"images/{study}")
-    if copies is not None and mask is not None and candidate.mask is not None:
-        target = write_copy(mask, candidate.mask, copies, f"labels/{study}")
+def _convert(series: SeriesInfo, out: Path, site: str, key: bytes, reader: BoundedReader) -> StudyRow:
+    """Write one series as NIfTI and return its row."""
+    identity = series.identity
+    volume = reader.read_series(series)
+    study = pseudonym(key, "study", f"{identity.study_uid}/{identity.series_uid}/{series.part}")
+    image = f"volumes/{study}.nii.gz"
     row = StudyRow(
-        subject=pseudonym(key, "subject", _text(candidate.subject)),
+        subject=pseudonym(key, "subject", identity.patient_id),
         study=study,
-        site=candidate.site,
-        image=image_path,
-        target=target,
-        split=candidate.split,
-        visit_date=candidate.visit_date,
-        sex=candidate.sex,
-        age=candidate.age,
-        scanner=candidate.scanner,
+        site=site,
+        image=image,
+        visit_date=date_of(identity.study_date),
+        sex=identity.sex,
+        age="" if identity.age_years is None else f"{identity.age_years:g}",
+        scanner=" ".join(identity.scanner.split()),
     )
-    return checked_row(row)
-
-
-def _consistent(rows: list[NamedRow]) -> tuple[tuple[StudyRow, ...], list[Quarantined]]:
-    """Return the rows whose study is new and whose subject is in one split, and the others as quarantined."""
-    splits: dict[str, set[str]] = defaultdict(set)
-    for named in rows:
-        splits[named.row.subject] |= {named.row.split} - {""}
-    kept: dict[str, StudyRow] = {}
-    refused: list[Quarantined] = []
-    for named in rows:
-        row = named.row
-        if row.study in kept:
-            sentence = "A study must be listed once; the first one was taken."
-            refused.append(Quarantined(named.name, "same_study", sentence))
-        elif len(splits[row.subject]) > 1:
-            sentence = "A subject must be in one split; this one is in several."
-            refused.append(Quarantined(named.name, "two_splits", sentence))
-        else:
-            kept[row.study] = row
-    return tuple(kept.values()), refused
+    row = checked_row(row)
+    write_nifti(volume, out / image)
+    return row

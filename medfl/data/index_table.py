@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from medfl.data.candidates import Candidate, Found, compile_subject_pattern, date_of, subject_of
-from medfl.data.manifest import COLUMNS as MANIFEST_FIELDS
-from medfl.data.manifest import is_age
 from medfl.data.quarantine import Quarantined
+from medfl.data.study_row import COLUMNS as MANIFEST_FIELDS
+from medfl.data.study_row import is_age
 from medfl.errors import ConfigError, DataError, ImageReadError
 
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}

@@ -4,70 +4,27 @@ import csv
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields, replace
-from datetime import date
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from medfl.data.study_row import COLUMNS, REQUIRED_COLUMNS, SPLITS, StudyRow, check_values
 from medfl.data.table import write_csv
 from medfl.errors import ManifestError
 
-SPLITS: Final = ("train", "val", "test")
-SEXES: Final = ("", "F", "M", "O")
-IMAGE_SUFFIXES: Final = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".dcm")
+__all__ = [
+    "COLUMNS",
+    "SPLITS",
+    "Manifest",
+    "StudyRow",
+    "check_rows",
+    "read_manifest",
+    "rebase",
+    "write_manifest",
+]
+
 _SCHEMA: Final = "medfl/manifest/1"
-_ISO_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_MAX_AGE_YEARS: Final = 150.0
-
-
-@dataclass(frozen=True, slots=True)
-class StudyRow:
-    """One study (visit) of one subject; every field is text, empty when absent.
-
-    Attributes
-    ----------
-    subject, study : str
-        Pseudonyms; `study` is unique in the manifest.
-    site : str
-        Hospital, empty while unassigned.
-    image : str
-        Path of the image, relative to the manifest's folder or absolute.
-    target : str
-        Path of the mask (same rule), or a class label; empty when the study has none.
-    split : str
-        ``"train"``, ``"val"``, ``"test"``, or empty while unassigned.
-    visit_date : str
-        YYYY-MM-DD.
-    sex : str
-        As in DICOM Patient's Sex: F, M or O.
-    age : str
-        Years, in [0, 150].
-    scanner : str
-        Free description of the device.
-    """
-
-    subject: str
-    study: str
-    site: str = ""
-    image: str = ""
-    target: str = ""
-    split: str = ""
-    visit_date: str = ""
-    sex: str = ""
-    age: str = ""
-    scanner: str = ""
-
-    @property
-    def has_mask(self) -> bool:
-        """Whether the target names a mask file rather than a class label (judged by its suffix)."""
-        return self.target.lower().endswith(IMAGE_SUFFIXES)
-
-
-COLUMNS: Final = tuple(field.name for field in fields(StudyRow))
-REQUIRED_COLUMNS: Final = COLUMNS[:6]
 
 
 @dataclass(frozen=True)
@@ -87,7 +44,7 @@ class Manifest:
 
     def digest(self) -> str:
         """Return the SHA-256 (64 hex digits) of the rows, whatever their order in the file."""
-        rows = sorted((list(astuple(row)) for row in self.rows), key=lambda values: (values[1], values))
+        rows = sorted((list(row.values()) for row in self.rows), key=lambda values: (values[1], values))
         text = json.dumps([_SCHEMA, list(COLUMNS), rows], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
@@ -182,7 +139,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     """
     check_rows(manifest.rows, range(2, len(manifest.rows) + 2))
     moved = rebase(manifest, path.resolve().parent)
-    write_csv(path, COLUMNS, (astuple(row) for row in moved.rows))
+    write_csv(path, COLUMNS, (row.values() for row in moved.rows))
 
 
 def rebase(manifest: Manifest, folder: Path) -> Manifest:
@@ -241,40 +198,6 @@ def check_rows(rows: Iterable[StudyRow], lines: Iterable[int]) -> None:
                 )
 
 
-def check_values(row: StudyRow, line: int) -> None:
-    """Check every value of one row.
-
-    Parameters
-    ----------
-    row : StudyRow
-    line : int
-        Its line number, for the message.
-
-    Raises
-    ------
-    ManifestError
-        Names line and column, never a value.
-    """
-    for name, value in zip(COLUMNS, astuple(row), strict=True):
-        if _CONTROL.search(value):
-            raise ManifestError(f"Line {line}, column {name}: control characters are not allowed.")
-        if not _is_utf8(value):
-            raise ManifestError(f"Line {line}, column {name}: must be text that UTF-8 can hold.")
-        if value != value.strip():
-            raise ManifestError(f"Line {line}, column {name}: leading or trailing blanks are not allowed.")
-    for name, value in (("subject", row.subject), ("study", row.study), ("image", row.image)):
-        if not value:
-            raise ManifestError(f"Line {line}, column {name}: must not be empty.")
-    if row.split not in ("", *SPLITS):
-        raise ManifestError(f"Line {line}, column split: must be empty or one of {', '.join(SPLITS)}.")
-    if row.sex not in SEXES:
-        raise ManifestError(f"Line {line}, column sex: must be empty, F, M or O.")
-    if row.visit_date and not is_iso_date(row.visit_date):
-        raise ManifestError(f"Line {line}, column visit_date: must be a date written YYYY-MM-DD.")
-    if row.age and not is_age(row.age):
-        raise ManifestError(f"Line {line}, column age: must be years in [0, {_MAX_AGE_YEARS:.0f}].")
-
-
 def _checked_header(header: list[str]) -> list[str]:
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
     if missing:  # the line may not be a header at all, so it is not shown
@@ -299,31 +222,3 @@ def _read_rows(reader: Iterable[list[str]], columns: list[str]) -> tuple[list[St
         rows.append(StudyRow(*(named.get(name, "") for name in COLUMNS)))
         lines.append(line)
     return rows, lines
-
-
-def _is_utf8(value: str) -> bool:
-    """Tell whether the value holds no stray bytes, as the names of some old files do."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def is_iso_date(value: str) -> bool:
-    """Tell whether the value is a date of the calendar, written YYYY-MM-DD."""
-    if not _ISO_DATE.fullmatch(value):
-        return False
-    try:
-        date.fromisoformat(value)
-    except ValueError:
-        return False
-    return True
-
-
-def is_age(value: str) -> bool:
-    """Tell whether the value is a number of years in [0, 150]."""
-    try:
-        return 0.0 <= float(value) <= _MAX_AGE_YEARS
-    except ValueError:
-        return False

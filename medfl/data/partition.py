@@ -5,13 +5,13 @@ Assign sites first and splits second: splits are drawn inside each site, so ever
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
+from medfl.data.apportionment import deal
 from medfl.data.manifest import SPLITS, Manifest, StudyRow
 from medfl.errors import ConfigError, ManifestError
 
@@ -60,7 +60,7 @@ def assign_splits(
     for site, members in groupby(open_subjects, key=lambda pair: pair[0]):
         order = _shuffled([subject for _, subject in members], seed=seed, stream=f"split/{site}")
         order.sort(key=lambda subject: labels.get(subject, ""))
-        for subject, index in zip(order, _deal(len(order), shares, at_least_one=True), strict=True):
+        for subject, index in zip(order, deal(len(order), shares, at_least_one=True), strict=True):
             chosen[subject] = SPLITS[index]
     return replace(manifest, rows=tuple(replace(row, split=chosen[row.subject]) for row in manifest.rows))
 
@@ -170,7 +170,7 @@ def by_size(manifest: Manifest, shares: Mapping[str, float], *, seed: int) -> Ma
     _check_enough(len(splits), len(names))
     order = _shuffled(sorted(splits), seed=seed, stream="site")
     order.sort(key=lambda subject: splits[subject])
-    dealt = _deal(len(order), weights, at_least_one=True)
+    dealt = deal(len(order), weights, at_least_one=True)
     return _with_sites(manifest, {subject: names[index] for subject, index in zip(order, dealt, strict=True)})
 
 
@@ -212,50 +212,13 @@ def by_label_dirichlet(manifest: Manifest, n: int, *, alpha: float, min_subjects
     rng = _generator(seed, "dirichlet")
     sizes = list(Counter(labels[subject] for subject in order).values())
     for _ in range(_DIRICHLET_TRIES):
-        dealt = np.concatenate([_deal(size, tuple(rng.dirichlet(np.full(n, alpha)))) for size in sizes])
+        dealt = np.concatenate([deal(size, tuple(rng.dirichlet(np.full(n, alpha)))) for size in sizes])
         if np.bincount(dealt, minlength=n).min() >= min_subjects:
             names = _site_names(n)
             return _with_sites(manifest, {subject: names[index] for subject, index in zip(order, dealt, strict=True)})
     raise ConfigError(
         f"No draw in {_DIRICHLET_TRIES} gave each of {n} sites {min_subjects} subjects. Raise alpha or lower n."
     )
-
-
-def apportion(total: int, shares: Sequence[float], *, at_least_one: bool = False) -> NDArray[np.int64]:
-    """Return whole numbers that add up to `total`, by largest remainder.
-
-    Parameters
-    ----------
-    total : int
-        What to divide, >= 0.
-    shares : sequence of float
-        Each >= 0, sum 1.
-    at_least_one : bool
-        Take from the largest so that no share above zero ends with nothing, where `total` allows.
-
-    Returns
-    -------
-    ndarray of int64, shape (len(shares),)
-        Each within 1 of ``share * total``, except where `at_least_one` had to move some.
-    """
-    wanted = np.asarray(shares, dtype=np.float64) * total
-    counts = np.floor(wanted + 1e-9).astype(np.int64)
-    by_remainder = np.argsort(-(wanted - counts), kind="stable")
-    counts[by_remainder[: total - int(counts.sum())]] += 1
-    positive = np.asarray(shares) > 0.0
-    if at_least_one and total >= int(positive.sum()):
-        for index in np.flatnonzero(positive & (counts == 0)):
-            counts[int(np.argmax(counts))] -= 1
-            counts[index] = 1
-    return counts
-
-
-def _deal(total: int, shares: Sequence[float], *, at_least_one: bool = False) -> NDArray[np.int64]:
-    """Return `total` indices into `shares`: exact counts, each index spread evenly over the sequence."""
-    counts = apportion(total, shares, at_least_one=at_least_one)
-    keys = np.concatenate([(np.arange(count) + 0.5) / max(int(count), 1) for count in counts])
-    indices = np.repeat(np.arange(len(counts)), counts)
-    return indices[np.argsort(keys, kind="stable")]
 
 
 def _subject_labels(manifest: Manifest) -> dict[str, str]:

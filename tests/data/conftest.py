@@ -12,13 +12,13 @@ from medfl.imaging.volume import Volume
 
 
 class DirectReader:
-    """Reads NIfTI and PNG in this process; a file named in `broken` cannot be read."""
+    """Reads NIfTI and PNG in this process; a file whose folder/name is in `broken` cannot be read."""
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
 
     def read(self, path: Path) -> Volume:
-        if path.name in self.broken:
+        if f"{path.parent.name}/{path.name}" in self.broken:
             raise ImageReadError("broken", "The file is broken.")
         if path.suffix == ".png":
             array = np.atleast_3d(np.asarray(Image.open(path)))

@@ -70,7 +70,7 @@ def test_a_clean_manifest_is_counted_and_passes(clean: Manifest, reader) -> None
 
 
 def test_unreadable_files_are_named_by_line_with_their_reason(clean: Manifest, reader) -> None:
-    reader.broken = {"i3.nii.gz", "m4.nii.gz"}
+    reader.broken = {f"{clean.folder.name}/{name}.nii.gz" for name in ("i3", "m4")}
     report = check_manifest(clean, reader)
     assert not report.is_ok
     assert codes(report) == {"unreadable_image": ("error", (5,)), "unreadable_mask": ("error", (6,))}

@@ -3,14 +3,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfl.data.manifest import Manifest, StudyRow
 from medfl.data.partition import (
-    apportion,
     assign_splits,
     by_column,
     by_label_dirichlet,
@@ -78,17 +76,6 @@ def test_the_same_seed_gives_the_same_partition_whatever_the_row_order(
 def test_another_seed_gives_another_partition(name: str) -> None:
     manifest = cohort([2] * 40)
     assert len({PARTITIONS[name](manifest, seed).digest() for seed in range(5)}) == 5
-
-
-@settings(max_examples=100, deadline=None)
-@given(total=st.integers(0, 500), weights=st.lists(st.floats(0.01, 10), min_size=1, max_size=8))
-def test_apportioned_numbers_add_up_and_stay_within_one(total: int, weights: list[float]) -> None:
-    shares = np.asarray(weights) / sum(weights)
-    counts = apportion(total, list(shares))
-    assert counts.sum() == total
-    assert np.all(np.abs(counts - shares * total) < 1 + 1e-6)
-    if total >= len(shares):
-        assert apportion(total, list(shares), at_least_one=True).min() >= 1
 
 
 @given(manifest=cohorts, seed=seeds)
