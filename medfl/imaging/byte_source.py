@@ -8,7 +8,8 @@ from pathlib import Path
 from medfl.errors import ImageReadError
 from medfl.imaging.regular_file import open_regular
 
-_CHUNK = 1 << 18
+#: Compressed bytes that are inflated at a time, to at most 33 MB.
+_CHUNK = 1 << 15
 _GZIP_MAGIC = b"\x1f\x8b"
 #: Deflate cannot expand a byte to more than this many bytes.
 _LARGEST_EXPANSION = 1032
@@ -91,50 +92,51 @@ class ByteSource:
 
 
 class _GzipStream:
-    """Inflates one or several gzip members in pieces of bounded size."""
+    """Inflates one or several gzip members, a bounded piece at a time."""
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
         self._inflater = zlib.decompressobj(wbits=31)
-        self._pending = b""
+        self._inflated = memoryview(b"")
 
     def readinto(self, target: memoryview) -> int:
         """Fill the start of `target` and return how many bytes were written; 0 at the verified end."""
-        piece = self._inflate(min(_CHUNK, len(target)))
+        piece = self._take(len(target))
         target[: len(piece)] = piece
         return len(piece)
 
     def discard(self, n_bytes: int) -> int:
-        """Inflate and drop up to `n_bytes`; return how many there were."""
+        """Drop up to `n_bytes` and return how many there were."""
         done = 0
-        while done < n_bytes and (piece := self._inflate(min(_CHUNK, n_bytes - done))):
+        while done < n_bytes and (piece := self._take(n_bytes - done)):
             done += len(piece)
         return done
 
-    def _inflate(self, at_most: int) -> bytes:
+    def _take(self, at_most: int) -> memoryview:
         """Return 1 to `at_most` bytes, or none after the last member, whose checksum zlib has verified."""
-        while not self._inflater.eof or self._start_next_member():
-            self._pending = self._pending or self._file.read(_CHUNK)
-            exhausted = not self._pending
-            try:
-                piece = self._inflater.decompress(self._pending, at_most)
-            except zlib.error as error:
-                raise ImageReadError("bad_gzip", f"The gzip stream is damaged: {error}.") from error
-            self._pending = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
-            if piece:
-                return piece
-            if exhausted and not self._inflater.eof:
-                raise ImageReadError("truncated", "The gzip stream must reach its end; it stops early.")
-        return b""
+        while not self._inflated and self._inflate_more():
+            pass
+        piece, self._inflated = self._inflated[:at_most], self._inflated[at_most:]
+        return piece
 
-    def _start_next_member(self) -> bool:
-        """Begin the next gzip member; False at the end of the file, where padding with zeros is allowed."""
-        pending = self._pending.lstrip(b"\0")
-        while not pending:
-            chunk = self._file.read(_CHUNK)
+    def _inflate_more(self) -> bool:
+        """Inflate the next chunk of the file, to at most 1032 times its size; False at the end."""
+        if self._inflater.eof:
+            chunk = self._start_of_next_member()
             if not chunk:
                 return False
-            pending = chunk.lstrip(b"\0")
-        self._pending = pending
-        self._inflater = zlib.decompressobj(wbits=31)
+            self._inflater = zlib.decompressobj(wbits=31)
+        elif not (chunk := self._file.read(_CHUNK)):
+            raise ImageReadError("truncated", "The gzip stream must reach its end; it stops early.")
+        try:
+            self._inflated = memoryview(self._inflater.decompress(chunk))
+        except zlib.error as error:
+            raise ImageReadError("bad_gzip", f"The gzip stream is damaged: {error}.") from error
         return True
+
+    def _start_of_next_member(self) -> bytes:
+        """Return what follows the finished member; nothing at the end, where padding with zeros is allowed."""
+        start = self._inflater.unused_data.lstrip(b"\0")
+        while not start and (chunk := self._file.read(_CHUNK)):
+            start = chunk.lstrip(b"\0")
+        return start

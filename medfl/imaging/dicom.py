@@ -14,7 +14,7 @@ from medfl.imaging.dicom_header import read_header
 from medfl.imaging.dicom_pixels import decode_frames, stored_dtype
 from medfl.imaging.dicom_screen import is_picture_class
 from medfl.imaging.nifti import MAX_VOXELS
-from medfl.imaging.orientation import as_stored, canonical_affine, stored_axes_of
+from medfl.imaging.orientation import as_stored, empty_canonical
 from medfl.imaging.scaling import scale_into, scaled_dtype
 from medfl.imaging.volume import Volume
 
@@ -138,10 +138,7 @@ def _empty_stack(series: SeriesInfo) -> tuple[Volume, NDArray[np.generic], NDArr
     pixels = series.files[0].pixels
     stack = _stack([frame for file in series.files for frame in file.frames])
     shape_xyz = (pixels.columns, pixels.rows, len(stack.order))
-    stored_axes = stored_axes_of(stack.affine)
-    lengths = {axis: length for (axis, _), length in zip(stored_axes, shape_xyz, strict=True)}
-    array = np.empty((pixels.samples, lengths[2], lengths[1], lengths[0]), dtype=_dtype(series))
-    volume = Volume(array, canonical_affine(stack.affine, stored_axes, shape_xyz), stored_axes)
+    volume = empty_canonical(stack.affine, shape_xyz, pixels.samples, _dtype(series))
     return volume, as_stored(volume)[0], stack.order
 
 

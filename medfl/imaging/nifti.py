@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from medfl.errors import DataError, ImageReadError
 from medfl.imaging.byte_source import ByteSource
 from medfl.imaging.nifti_header import NiftiLayout, read_header, read_layout
-from medfl.imaging.orientation import as_stored, canonical_affine, canonical_view, stored_axes_of
-from medfl.imaging.scaling import scaled
+from medfl.imaging.orientation import as_stored, empty_canonical
+from medfl.imaging.scaling import scale_into
 from medfl.imaging.volume import Volume
 from medfl.results.atomic import write_bytes
 
@@ -51,12 +51,10 @@ def read_nifti(path: Path, *, max_voxels: int = MAX_VOXELS) -> Volume:
         layout = read_layout(header, max_voxels)
         if layout.voxels_follow:
             source.skip(max(0, layout.offset - header.sizeof_hdr))
-            stored = _read_voxels(source, layout)
-    if not layout.voxels_follow:
-        with ByteSource(_image_of_pair(path)) as source:
-            source.skip(layout.offset)
-            stored = _read_voxels(source, layout)
-    return _to_volume(stored, layout)
+            return _read_volume(source, layout)
+    with ByteSource(_image_of_pair(path)) as source:
+        source.skip(layout.offset)
+        return _read_volume(source, layout)
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
@@ -95,42 +93,47 @@ def _image_of_pair(path: Path) -> Path:
     raise ImageReadError("missing_pair", "The header's voxels must lie beside it in an .img file; there is none.")
 
 
-def _read_voxels(source: ByteSource, layout: NiftiLayout) -> NDArray[np.generic]:
-    """Return the stored numbers, of the layout's shape, in native byte order."""
+def _read_volume(source: ByteSource, layout: NiftiLayout) -> Volume:
+    """Read, turn, scale and check the voxels."""
     if not source.could_hold(layout.n_bytes):
         raise ImageReadError(
             "truncated", f"The header announces {layout.n_bytes} bytes of voxels; the file is too small for them."
         )
-    stored = np.empty(layout.shape, dtype=layout.dtype)
-    n_read = source.read_into(stored.reshape(-1).view(np.uint8).data)
-    if n_read < layout.n_bytes:
-        raise ImageReadError("truncated", f"The header announces {layout.n_bytes} bytes of voxels; there are {n_read}.")
+    volume, stored_view = _empty(layout)
+    _fill(stored_view, source, layout)
     source.finish()
-    if stored.dtype.isnative:
-        return stored
-    return stored.byteswap(inplace=True).view(stored.dtype.newbyteorder())
-
-
-def _to_volume(stored: NDArray[np.generic], layout: NiftiLayout) -> Volume:
-    """Turn, scale and check the stored numbers."""
-    if len(layout.shape_xyz) == 2:
-        return Volume(_finished(stored, layout), layout.affine)
-    x, y, z = layout.shape_xyz
-    stored_axes = stored_axes_of(layout.affine)
-    affine = canonical_affine(layout.affine, stored_axes, (x, y, z))
-    return Volume(_finished(canonical_view(stored, stored_axes), layout), affine, stored_axes)
-
-
-def _finished(view: NDArray[np.generic], layout: NiftiLayout) -> NDArray[np.generic]:
-    """Return a C-contiguous, scaled array without NaN and infinity."""
-    array: NDArray[np.generic]
-    if layout.slope is None:
-        array = np.ascontiguousarray(view)
-    else:
-        array = scaled(view, layout.slope, layout.intercept)
+    array = volume.array
     if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         raise ImageReadError("not_finite", "Voxels must be finite; there are NaN or infinite ones.")
-    return array
+    return volume
+
+
+def _empty(layout: NiftiLayout) -> tuple[Volume, NDArray[np.generic]]:
+    """Return a canonical volume to fill, and a view of it in the file's own order, (C, z, y, x)."""
+    dtype = layout.dtype.newbyteorder("=") if layout.slope is None else np.dtype(np.float32)
+    if len(layout.shape_xyz) == 2:
+        array = np.empty(layout.shape, dtype)
+        return Volume(array, layout.affine), array[:, None]
+    x, y, z = layout.shape_xyz
+    volume = empty_canonical(layout.affine, (x, y, z), layout.channels, dtype)
+    return volume, as_stored(volume)[0]
+
+
+def _fill(stored_view: NDArray[np.generic], source: ByteSource, layout: NiftiLayout) -> None:
+    """Read the voxels plane by plane, or all at once where they need no change."""
+    if layout.slope is None and layout.dtype.isnative and stored_view.flags.c_contiguous:
+        _read_exactly(stored_view, source)
+        return
+    plane = np.empty(stored_view.shape[2:], layout.dtype)
+    for index in np.ndindex(stored_view.shape[:2]):
+        _read_exactly(plane, source)
+        scale_into(stored_view[index], plane, 1.0 if layout.slope is None else layout.slope, layout.intercept)
+
+
+def _read_exactly(target: NDArray[np.generic], source: ByteSource) -> None:
+    """Fill a C-contiguous array from the source."""
+    if source.read_into(target.reshape(-1).view(np.uint8).data) < target.nbytes:
+        raise ImageReadError("truncated", "The file must hold every voxel its header announces; it ends early.")
 
 
 def _writable(array: NDArray[np.generic]) -> NDArray[np.generic]:

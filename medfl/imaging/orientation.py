@@ -41,29 +41,30 @@ def stored_axes_of(affine: NDArray[np.float64]) -> StoredAxes:
     return x, y, z
 
 
-def canonical_view(array: NDArray[np.generic], stored_axes: StoredAxes) -> NDArray[np.generic]:
-    """Return a view of a file's voxels in canonical order, without copying.
+def empty_canonical(
+    affine: NDArray[np.float64], shape_xyz: tuple[int, int, int], channels: int, dtype: np.dtype[np.generic]
+) -> Volume:
+    """Return a canonical volume with voxels still to be written, through the view that `as_stored` gives.
 
     Parameters
     ----------
-    array : ndarray of shape (C, z, y, x)
-        The file's axes in reverse order.
-    stored_axes : three pairs (axis, sign)
+    affine : ndarray of shape (4, 4)
+        Maps the file's index (x, y, z, 1) to RAS+ millimeters; checked by `check_affine`.
+    shape_xyz : three ints
+        Lengths of the file's axes.
+    channels : int
+    dtype : dtype
 
     Returns
     -------
-    ndarray of shape (C, D, H, W)
+    Volume
+        Array of shape (C, D, H, W), C-contiguous and not initialized.
     """
-    reversals = tuple(slice(None, None, sign) for _, sign in reversed(stored_axes))
-    source = {canonical: stored for stored, (canonical, _) in enumerate(stored_axes)}
-    return array[(slice(None), *reversals)].transpose(0, 3 - source[2], 3 - source[1], 3 - source[0])
-
-
-def canonical_affine(
-    affine: NDArray[np.float64], stored_axes: StoredAxes, stored_shape_xyz: tuple[int, int, int]
-) -> NDArray[np.float64]:
-    """Return the affine that maps canonical indices (w, h, d, 1) to the same millimeters as the file's."""
-    return np.asarray(affine @ _canonical_to_stored(stored_axes, stored_shape_xyz), dtype=np.float64)
+    stored_axes = stored_axes_of(affine)
+    lengths = {canonical: length for (canonical, _), length in zip(stored_axes, shape_xyz, strict=True)}
+    array = np.empty((channels, lengths[2], lengths[1], lengths[0]), dtype)
+    turned = np.asarray(affine @ _canonical_to_stored(stored_axes, shape_xyz), dtype=np.float64)
+    return Volume(array, turned, stored_axes)
 
 
 def as_stored(volume: Volume) -> tuple[NDArray[np.generic], NDArray[np.float64]]:

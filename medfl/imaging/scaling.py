@@ -6,21 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def scaled(view: NDArray[np.generic], slope: float, intercept: float) -> NDArray[np.float32]:
-    """Return ``view * slope + intercept`` as C-contiguous float32, computed in float64 plane by plane.
-
-    Parameters
-    ----------
-    view : ndarray of shape (C, ..., H, W)
-    slope, intercept : float
-        Finite.
-    """
-    array = np.empty(view.shape, dtype=np.float32)
-    for index in np.ndindex(view.shape[:-2]):
-        scale_into(array[index], view[index], slope, intercept)
-    return array
-
-
 def scale_into(target: NDArray[np.generic], stored: NDArray[np.generic], slope: float, intercept: float) -> None:
     """Write ``stored * slope + intercept`` into `target`, which may be any strided view of equal shape.
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from medfl.errors import ImageReadError
 from medfl.imaging.nifti import read_nifti, write_nifti
-from medfl.imaging.orientation import as_stored, canonical_affine, canonical_view, check_affine, stored_axes_of
-from medfl.imaging.volume import Volume
+from medfl.imaging.orientation import as_stored, check_affine, empty_canonical
 
 # Distances in millimeters that no mirror image and no exchange of axes leaves as they are.
 LENGTHS_XYZ = (5, 6, 7)
@@ -102,13 +101,15 @@ def test_turning_keeps_every_voxel_at_its_place_and_can_be_undone(
     affine[:3, 3] = offset
     stored = np.arange(2 * 4 * 3 * 2).reshape(2, 4, 3, 2)  # (C, z, y, x)
 
-    axes = stored_axes_of(affine)
-    volume = Volume(canonical_view(stored, axes), canonical_affine(affine, axes, (2, 3, 4)), axes)
+    volume = empty_canonical(affine, (2, 3, 4), 2, stored.dtype)
+    as_stored(volume)[0][...] = stored
 
     for z, y, x in np.ndindex(4, 3, 2):
         _, d, h, w = np.argwhere(volume.array == stored[0, z, y, x])[0]
         np.testing.assert_allclose(volume.affine @ (w, h, d, 1), affine @ (x, y, z, 1), atol=1e-9)
-    assert (np.linalg.det(volume.affine[:3, :3]) > 0) == (np.linalg.det(affine[:3, :3]) * handedness(axes) > 0)
+    assert (np.linalg.det(volume.affine[:3, :3]) > 0) == (
+        np.linalg.det(affine[:3, :3]) * handedness(volume.stored_axes) > 0
+    )
     assert all(volume.affine[axis, axis] >= 0 for axis in range(3))
     array_back, affine_back = as_stored(volume)
     np.testing.assert_array_equal(array_back, stored)
