@@ -7,17 +7,20 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from medfl.config.reading import parse_config
+from medfl.config.reading import dump_config, parse_config
+from medfl.config.settings import Config
 from medfl.data.dataset import prepare_all
-from medfl.data.manifest import read_manifest
+from medfl.data.manifest import Manifest
 from medfl.errors import ConfigError
 from medfl.federation import site
 from medfl.federation.guard import guard
 from medfl.federation.program import SiteProgram
 from medfl.results.store import RunStore
 from pipelines.build import build_pipeline, choose_device
+from pipelines.plan import make_plan
+from pipelines.run_config import OUT, PLAN, plan_text
 from pipelines.site_program import PipelineProgram
-from pipelines.sources import cache_folder, load_sites
+from pipelines.sources import cache_folder, load_site, load_sites
 
 FindProgram = Callable[[Context], SiteProgram]
 
@@ -54,38 +57,49 @@ def make_client_app(find_program: FindProgram) -> ClientApp:
 def program_of(context: Context) -> SiteProgram:
     """Return the program of the site this process stands for.
 
-    A real site names itself and its manifest in the node configuration; in Flower's simulation the partition number
-    picks one of the plan's simulated sites.
+    A real site names itself, its manifest and optionally a state folder in the node configuration; each run gets a
+    folder of its own there. In Flower's simulation the partition number picks one of the plan's simulated sites, and
+    all of them write into the run folder, as in `pipelines.simulate`.
+
+    Raises
+    ------
+    ConfigError
+        If the node configuration names no site, or the simulation has more nodes than the plan has sites.
     """
-    node, run = context.node_config, context.run_config
+    node, plan = context.node_config, plan_text(context.run_config)
     if "manifest" in node:
-        return _real_site(str(run["plan"]), str(node["site"]), str(node["manifest"]), str(node.get("state", "")))
+        return _real_site(plan, context.run_id, str(node["site"]), str(node["manifest"]), str(node.get("state", "")))
     if "partition-id" in node:
-        return _simulated_site(str(run["plan"]), int(str(node["partition-id"])))
+        return _simulated_site(plan, int(str(node["partition-id"])), str(context.run_config.get(OUT, "")))
     raise ConfigError('The node configuration must name site and manifest: --node-config \'site="a" manifest="..."\'')
 
 
 @lru_cache(maxsize=4)
-def _real_site(plan: str, name: str, manifest_path: str, state: str) -> PipelineProgram:
-    config = parse_config(plan, source="plan")
-    device = choose_device(config)
-    pipeline = build_pipeline(config, device)
-    manifest = read_manifest(Path(manifest_path))
-    studies, _ = prepare_all(manifest, pipeline.preparation, cache=cache_folder(), encoder=pipeline.encoder)
-    store = RunStore(Path(state)) if state else None
-    return PipelineProgram(name, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
+def _real_site(plan: str, run_id: int, name: str, manifest: str, state: str) -> PipelineProgram:
+    config = parse_config(plan, source=PLAN)
+    own = load_site(Path(manifest), name, config)
+    store = None
+    if state:
+        store = RunStore(Path(state) / f"{config.name}-{run_id}")
+        store.write_settings(dump_config(config), make_plan(config, {name: own.digest()}))
+    return _program(config, name, own, store)
 
 
 @lru_cache(maxsize=64)
-def _simulated_site(plan: str, number: int) -> PipelineProgram:
-    config = parse_config(plan, source="plan")
+def _simulated_site(plan: str, number: int, out: str) -> PipelineProgram:
+    config = parse_config(plan, source=PLAN)
+    manifest = load_sites(config)
+    sites = manifest.sites()
+    if number >= len(sites):
+        raise ConfigError(f"The plan has {len(sites)} simulated sites, node number {number} has none. Start as many.")
+    return _program(config, sites[number], manifest.where(site=sites[number]), RunStore(Path(out)) if out else None)
+
+
+def _program(config: Config, name: str, manifest: Manifest, store: RunStore | None) -> PipelineProgram:
     device = choose_device(config)
     pipeline = build_pipeline(config, device)
-    manifest = load_sites(config)
-    name = manifest.sites()[number]
-    own = manifest.where(site=name)
-    studies, _ = prepare_all(own, pipeline.preparation, cache=cache_folder(), encoder=pipeline.encoder)
-    return PipelineProgram(name, pipeline, studies, manifest=own, config=config, store=None, device=device)
+    studies, _ = prepare_all(manifest, pipeline.preparation, cache=cache_folder(), encoder=pipeline.encoder)
+    return PipelineProgram(name, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
 
 
 app = make_client_app(program_of)

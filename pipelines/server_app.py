@@ -2,15 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from medfl.config.reading import dump_config, parse_config
+from medfl.config.reading import dump_config
 from medfl.config.settings import Config
-from medfl.errors import FederationError, ReplyError, RunFolderError
+from medfl.errors import ConfigError, FederationError, ReplyError, RunFolderError
 from medfl.federation.hub import Hub, Limits, Measured
 from medfl.federation.program import Arrays, SiteFacts
 from medfl.results.history import History, RoundRecord
@@ -23,6 +22,7 @@ from pipelines.pipeline import Finished, Pipeline
 from pipelines.plan import make_plan
 from pipelines.progress import Observer
 from pipelines.releases import release_record
+from pipelines.run_config import hub_settings
 from pipelines.site_program import as_arrays
 
 app = ServerApp()
@@ -33,11 +33,19 @@ _MODEL, _STRATEGY, SITES = "model/", "strategy/", "sites/"
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the plan that the run configuration holds."""
-    config = parse_config(str(context.run_config["plan"]), source="plan")
-    store = RunStore(Path(str(context.run_config["out"])))
-    choose_device(config)
-    serve(grid, config, store, sites=int(str(context.run_config["sites"])), resume=store.is_started())
+    """Run the plan that the run configuration holds; go on where the run folder has a part of it.
+
+    Raises
+    ------
+    ConfigError
+        If the run configuration has a mistake, or the run folder holds another run.
+    """
+    settings = hub_settings(context.run_config)
+    store = RunStore(settings.out)
+    resume = store.is_started()
+    if resume and store.read_settings()[0] != dump_config(settings.config):
+        raise ConfigError("The run folder must be new or hold this plan's run; it holds another. Choose another 'out'.")
+    serve(grid, settings.config, store, sites=settings.sites, resume=resume)
 
 
 def serve(

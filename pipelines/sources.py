@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import medfl
 from medfl.config.data import (
     ColumnSites,
     EqualSites,
@@ -23,6 +25,7 @@ from medfl.data.manifest import Manifest, read_manifest
 from medfl.data.partition import assign_splits, by_column, by_label_dirichlet, by_size, hold_out_validation, iid
 from medfl.data.phantoms import make_phantoms
 from medfl.errors import ConfigError
+from medfl.results.atomic import locked
 
 _PUBLIC_KEY = hashlib.sha256(b"medfl: pseudonyms of public research sets").digest()
 """Public sets get the same pseudonyms, so the same splits, everywhere; hospitals import with a key of their own."""
@@ -44,9 +47,33 @@ def load_sites(config: Config) -> Manifest:
     DataError
         If nothing in it can be used.
     """
-    manifest = _found(config)
+    imports = cache_folder() / "imports"
+    imports.mkdir(parents=True, exist_ok=True)
+    with locked(imports):
+        manifest = _found(config)
     manifest = _divided(manifest, config)
     return _split(manifest, config.data.split)
+
+
+def load_site(path: Path, name: str, config: Config) -> Manifest:
+    """Return a real site's own studies, with the splits that a simulation of this site would give them.
+
+    Parameters
+    ----------
+    path : Path
+        The site's manifest; splits it already has are kept.
+    name : str
+        The site; it replaces what the manifest says.
+    config : Config
+
+    Raises
+    ------
+    ManifestError
+        If the manifest breaks its schema.
+    """
+    manifest = read_manifest(path)
+    named = replace(manifest, rows=tuple(replace(row, site=name) for row in manifest.rows))
+    return _split(named, config.data.split)
 
 
 def _found(config: Config) -> Manifest:
@@ -115,7 +142,8 @@ def _existing(name: str) -> Path:
 
 def _import_folder(config: Config, inputs: list[Path]) -> Path:
     """Return the folder of an import in the cache; its name covers settings and every input file."""
-    digest = hashlib.sha256(json.dumps(config.data.source.model_dump(mode="json"), sort_keys=True).encode())
+    digest = hashlib.sha256(medfl.__version__.encode())
+    digest.update(json.dumps(config.data.source.model_dump(mode="json"), sort_keys=True).encode())
     if not inputs:
         digest.update(f"{config.task.kind} {config.seed}".encode())
     for place in inputs:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from medfl.errors import RunFolderError
-from medfl.results.atomic import write_bytes, write_text
+from medfl.results.atomic import locked, write_bytes, write_text
 from medfl.results.history import History
 from medfl.results.metrics import RunMetrics
 from medfl.results.privacy import PrivacyRecord
@@ -64,6 +64,8 @@ class RunStore:
     def write_cases(self, site: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write one site's cases, and `cases.csv` anew from the cases of all sites in this folder.
 
+        Simulated sites in several processes may write at the same time.
+
         Parameters
         ----------
         site : str
@@ -71,9 +73,11 @@ class RunStore:
             Equal for every site of a run.
         rows : sequence of sequence of str
         """
-        write_text(self._made("cases") / f"{site}.csv", _csv([header, *rows]))
-        tables = [list(csv.reader(path.open(newline=""))) for path in sorted((self.folder / "cases").glob("*.csv"))]
-        write_text(self.folder / "cases.csv", _csv([header, *(row for table in tables for row in table[1:])]))
+        parts = self._made("cases")
+        with locked(parts):
+            write_text(parts / f"{site}.csv", _csv([header, *rows]))
+            tables = [_table(path) for path in sorted(parts.glob("*.csv"))]
+            write_text(self.folder / "cases.csv", _csv([header, *(row for table in tables for row in table[1:])]))
 
     def is_started(self) -> bool:
         """Tell whether a run has left its settings here."""
@@ -187,6 +191,10 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def _table(path: Path) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
 
 
 def _packed(arrays: Arrays, metadata: dict[str, str]) -> bytes:
