@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from medfl.config.base import Axes, Settings, Share
 
+Millimeters = Annotated[float, Field(gt=0, le=1000)]
+
 
 class ManifestSource(Settings):
     """Studies listed in a manifest that `medfl data import` wrote."""
@@ -151,6 +153,6 @@ class Preprocessing(Settings):
     """
 
     size: Axes | None = None
-    spacing_mm: Annotated[tuple[float, ...], Field(min_length=2, max_length=3)] | None = None
+    spacing_mm: Annotated[tuple[Millimeters, ...], Field(min_length=2, max_length=3)] | None = None
     intensity: Literal["zscore", "unit"] = "zscore"
     channels: int = Field(default=1, ge=1, le=16)

@@ -49,7 +49,7 @@ class FedProxStrategy(Settings):
 
 
 class FedBNStrategy(Settings):
-    """FedAvg that leaves normalisation layers at the sites (Li et al. 2021)."""
+    """FedAvg that leaves normalization layers at the sites (Li et al. 2021)."""
 
     kind: Literal["fedbn"]
 
@@ -89,7 +89,7 @@ class Evaluation(Settings):
     """How often and with which inference the model is judged."""
 
     every: int = Field(default=1, ge=0, description="rounds between validations; 0 means never")
-    minimum_subjects: int = Field(default=5, ge=1)
+    minimum_subjects: int = Field(default=5, ge=3)
     uncertainty_passes: int = Field(
         default=0, ge=0, le=32, description="changed copies per study that uncertainty is taken over; 0 means none"
     )

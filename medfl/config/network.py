@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from medfl.config.base import Settings, Widths
+from medfl.config.base import Count, Settings, Widths
 
 
 class UNetNetwork(Settings):
@@ -12,7 +12,7 @@ class UNetNetwork(Settings):
 
     kind: Literal["unet"]
     channels: Widths = (16, 32, 64)
-    strides: tuple[int, ...] = (2, 2)
+    strides: tuple[Count, ...] = (2, 2)
     residual_units: int = Field(default=2, ge=0, le=6)
     features: int = Field(default=8, ge=1, le=512)
     norm: Literal["instance", "batch", "group"] = "instance"
@@ -22,6 +22,8 @@ class UNetNetwork(Settings):
     def _fits(self) -> "UNetNetwork":
         if len(self.strides) != len(self.channels) - 1:
             raise ValueError(f"strides must have {len(self.channels) - 1} numbers, got {len(self.strides)}")
+        if self.norm == "group" and any(width % 4 for width in (*self.channels, self.features)):
+            raise ValueError("norm 'group' has 4 groups: channels and features must be multiples of 4")
         return self
 
 
@@ -31,7 +33,7 @@ class DenseNetNetwork(Settings):
     kind: Literal["densenet"]
     initial_features: int = Field(default=16, ge=4, le=256)
     growth_rate: int = Field(default=8, ge=2, le=64)
-    block_layers: tuple[int, ...] = (2, 2, 2)
+    block_layers: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)] = (2, 2, 2)
 
 
 class EfficientNetNetwork(Settings):

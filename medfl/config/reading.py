@@ -35,19 +35,26 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
         Naming file, line and setting.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"The configuration {path} must be a readable file: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The configuration {path} must be UTF-8 text; it is not.") from error
     return parse_config(text, source=str(path), overrides=overrides)
 
 
 def parse_config(text: str, *, source: str = "configuration", overrides: tuple[str, ...] = ()) -> Config:
     """Read settings from YAML text; see `load_config`."""
     try:
+        _refuse_references(text, source)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{source} must be YAML: {error}") from error
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{source} must be YAML with valid dates and numbers: {error}") from error
     if not isinstance(value, dict) or tree is None:
         raise ConfigError(f"{source} must hold settings as 'name: value', found {type(value).__name__}.")
     _refuse_repeated_keys(tree, source)
@@ -62,6 +69,14 @@ def parse_config(text: str, *, source: str = "configuration", overrides: tuple[s
 def dump_config(config: Config) -> str:
     """Return the resolved settings as YAML; reading it back gives an equal `Config`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _refuse_references(text: str, source: str) -> None:
+    """Refuse aliases, which can make a short file endless, and tags, which settings have no use for."""
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken | yaml.TagToken):
+            line = token.start_mark.line + 1
+            raise ConfigError(f"{source}:{line}: settings must not use YAML aliases or tags ('*name', '!tag').")
 
 
 def _refuse_repeated_keys(node: Node, source: str) -> None:
@@ -89,8 +104,9 @@ def _apply(value: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {name}: '{parent}' holds a value, not settings.")
         place = child
     try:
+        _refuse_references(raw, f"--set {name}")
         place[last] = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"--set {name}: the value must be YAML: {error}") from error
 
 

@@ -41,6 +41,8 @@ class Segmentation(Settings):
         values = list(self.classes.values())
         if len(set(values)) != len(values) or any(not 1 <= value <= 255 for value in values):
             raise ValueError(f"classes must map to distinct values in 1..255, got {sorted(values)}")
+        if self.ignore_value in values:
+            raise ValueError(f"ignore_value must not be the value of a class, got {self.ignore_value}")
         return self
 
 
@@ -57,6 +59,13 @@ class Classification(Settings):
     kind: Literal["classification"]
     classes: dict[str, tuple[str, ...]] = Field(min_length=2, max_length=64)
     dimensions: Literal[2, 3]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Classification":
+        labels = [label for labels in self.classes.values() for label in labels]
+        if len(set(labels)) != len(labels) or not all(self.classes.values()):
+            raise ValueError("every class must name at least one label, and no label may stand in two classes")
+        return self
 
 
 Task = Annotated[Segmentation | Classification, Field(discriminator="kind")]

@@ -59,7 +59,7 @@ class RunStore:
 
     def predictions_of(self, site: str) -> Path:
         """Folder of one site's predictions; stays at the site."""
-        return self._made(f"predictions/{site}")
+        return self._made(f"predictions/{file_stem(site)}")
 
     def write_cases(self, site: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write one site's cases, and `cases.csv` anew from the cases of all sites in this folder.
@@ -75,7 +75,7 @@ class RunStore:
         """
         parts = self._made("cases")
         with locked(parts):
-            write_text(parts / f"{site}.csv", _csv([header, *rows]))
+            write_text(parts / f"{file_stem(site)}.csv", _csv([header, *rows]))
             tables = [_table(path) for path in sorted(parts.glob("*.csv"))]
             write_text(self.folder / "cases.csv", _csv([header, *(row for table in tables for row in table[1:])]))
 
@@ -94,7 +94,12 @@ class RunStore:
 
     def read_settings(self) -> tuple[str, dict[str, Any]]:
         """Return the text of `config.yaml` and the plan."""
-        plan: dict[str, Any] = json.loads(self._text("plan.json"))
+        try:
+            plan = json.loads(self._text("plan.json"))
+        except ValueError as error:
+            raise RunFolderError("plan.json must hold JSON; it does not.") from error
+        if not isinstance(plan, dict):
+            raise RunFolderError(f"plan.json must hold an object, found {type(plan).__name__}.")
         return self._text("config.yaml"), plan
 
     def write_history(self, history: History) -> None:
@@ -146,7 +151,7 @@ class RunStore:
         if not path.exists():
             return None
         arrays, metadata = _unpacked(path)
-        if not metadata.get("round", "").isdigit():
+        if not metadata.get("round", "").isdecimal():
             raise RunFolderError("checkpoint.safetensors must name its round; run again without --resume.")
         return Checkpoint(round=int(metadata["round"]), arrays=arrays)
 
@@ -161,7 +166,7 @@ class RunStore:
         membership : tuple of str
             Pseudonyms of the subjects behind the release.
         """
-        folder = self._made(f"released/{site}")
+        folder = self._made(f"released/{file_stem(site)}")
         write_bytes(folder / f"{name}.safetensors", _packed(arrays, {"subjects": json.dumps(list(membership))}))
 
     def _made(self, name: str) -> Path:
@@ -180,11 +185,26 @@ class RunStore:
 
     def _text(self, name: str) -> str:
         try:
-            return (self.folder / name).read_text()
+            return (self.folder / name).read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise RunFolderError(
                 f"{name} must exist in the run folder; it is missing. Was the run started, and is this its folder?"
             ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"{name} must be a readable text file; it is not.") from error
+
+
+def file_stem(name: str) -> str:
+    """Return a name that is safe as one part of a path.
+
+    Raises
+    ------
+    RunFolderError
+        If it is empty, starts with a dot or holds a separator.
+    """
+    if not name or name.startswith(".") or any(mark in name for mark in "/\\\0"):
+        raise RunFolderError("Names of sites and studies become file names: no '/', no '\\', no dot in front.")
+    return name
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
