@@ -16,12 +16,14 @@ INTERNAL_ERROR = 9000
 DATA_ERROR = 9001
 SHAPE_ERROR = 9002
 FORBIDDEN_REPLY = 9003
-_WORDS = {
+WORDS = {
     INTERNAL_ERROR: "internal_error",
     DATA_ERROR: "data_error",
     SHAPE_ERROR: "shape_error",
     FORBIDDEN_REPLY: "forbidden_reply",
 }
+"""All that a site ever says about a failure."""
+
 _ALLOWED = {
     DESCRIBE: {REPORT},
     TRAIN: {MODEL, CONTROL, REPORT},
@@ -51,11 +53,13 @@ def guard(message: Message, context: Context, call_next: Handler) -> Message:
         reply = call_next(message, context)
     except Exception as error:
         code = _code(error)
-        logger.error("The site's program failed with %s (%s).", _WORDS[code], type(error).__name__)
+        logger.error("The site's program failed with %s (%s).", WORDS[code], type(error).__name__)
         logger.debug("Details, for this site only.", exc_info=error)
         return refusal(message, code)
+    if reply.has_error():
+        return refusal(message, INTERNAL_ERROR)
     kind = message.metadata.message_type
-    if reply.has_content() and not set(reply.content) <= _ALLOWED.get(kind, set()):
+    if not set(reply.content) <= _ALLOWED.get(kind, set()):
         logger.error("A reply to %s held records that may not leave; it was not sent.", kind)
         return refusal(message, FORBIDDEN_REPLY)
     return reply
@@ -63,7 +67,7 @@ def guard(message: Message, context: Context, call_next: Handler) -> Message:
 
 def refusal(message: Message, code: int) -> Message:
     """Return an error reply that says one word and nothing else."""
-    return Message(Error(code=code, reason=_WORDS[code]), reply_to=message)
+    return Message(Error(code=code, reason=WORDS[code]), reply_to=message)
 
 
 def _code(error: Exception) -> int:

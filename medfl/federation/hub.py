@@ -1,5 +1,7 @@
 """The hub's side of a round: ask, wait no longer than allowed, look at every reply, join what is left."""
 
+import math
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from medfl.errors import FederationError, ReplyError
+from medfl.federation.guard import WORDS
 from medfl.federation.program import Arrays, Option, SiteFacts
 from medfl.federation.records import (
     CONTROL,
@@ -30,6 +33,8 @@ from medfl.results.history import SiteRound
 
 _POLL_S = 0.5
 _HIGHEST_COUNT = 10_000_000
+_LONGEST_REASON = 80
+_SITE = re.compile(r"\w[\w .-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ class Hub:
             facts = self.members[node]
             try:
                 report = _report(reply)
-                suppressed = str(report.get("suppressed", ""))
+                suppressed = str(report.get("suppressed", ""))[:_LONGEST_REASON]
                 if suppressed:
                     result.suppressed[facts.site] = suppressed
                 else:
@@ -248,8 +253,8 @@ def _order(number: int, rounds: int, options: Mapping[str, Option]) -> ConfigRec
 
 def _report(reply: Message) -> Mapping[str, Any]:
     if reply.has_error():
-        words = (reply.error.reason or "").splitlines()
-        raise ReplyError("site_error", f"the site answered with error {reply.error.code}: {''.join(words[:1])[:80]}")
+        word = WORDS.get(reply.error.code, "unknown_error")
+        raise ReplyError("site_error", f"the site answered with error {reply.error.code}: {word}")
     for records in (reply.content.metric_records, reply.content.config_records):
         if REPORT in records:
             found: Mapping[str, Any] = records[REPORT]
@@ -259,9 +264,18 @@ def _report(reply: Message) -> Mapping[str, Any]:
 
 def _facts(reply: Message) -> SiteFacts:
     report = _report(reply)
-    subjects = {split: int(report.get(f"subjects-{split}", 0)) for split in ("train", "val", "test")}
-    studies = {split: int(report.get(f"studies-{split}", 0)) for split in ("train", "val", "test")}
-    return SiteFacts(site=str(report.get("site", ""))[:64], subjects=subjects, studies=studies)
+    site = report.get("site")
+    if not isinstance(site, str) or not _SITE.fullmatch(site):
+        raise ReplyError("site_name", "a site's name must be letters, digits, blanks, '.', '_' or '-', at most 64")
+
+    def counts(what: str) -> dict[str, int]:
+        names = {split: f"{what}-{split}" for split in ("train", "val", "test")}
+        return {
+            split: check_count(name, report.get(name, 0), highest=_HIGHEST_COUNT, lowest=0)
+            for split, name in names.items()
+        }
+
+    return SiteFacts(site, subjects=counts("subjects"), studies=counts("studies"))
 
 
 def _refused(site: str, down: int, up: int, reason: str, detail: str) -> SiteRound:
@@ -269,4 +283,4 @@ def _refused(site: str, down: int, up: int, reason: str, detail: str) -> SiteRou
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

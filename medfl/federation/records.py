@@ -38,11 +38,19 @@ def from_record(record: ArrayRecord) -> Arrays:
     """
     arrays: Arrays = {}
     for name, entry in record.items():
-        try:
-            arrays[name] = entry.numpy()
-        except (ValueError, TypeError, EOFError, OSError) as error:
-            raise ReplyError("not_an_array", "every entry must be a plain array; one cannot be read") from error
+        arrays[name] = _plain_array(entry)
     return arrays
+
+
+def _plain_array(entry: Array) -> NDArray[Any]:
+    """Decode bytes nobody vouches for; numpy's reader fails in many ways, and takes a zip archive for an array file."""
+    try:
+        array: object = entry.numpy()
+    except Exception as error:
+        raise ReplyError("not_an_array", "every entry must be a plain array; one cannot be read") from error
+    if not isinstance(array, np.ndarray):
+        raise ReplyError("not_an_array", "every entry must be a plain array; one is an archive")
+    return array
 
 
 def arrays_in(message: Message, name: str) -> Arrays:

@@ -31,7 +31,7 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, NDAr
     if missing or unknown:
         raise ReplyError(
             "names",
-            f"arrays must be the {len(expected)} of the model; missing {_some(missing)}, unknown {_some(unknown)}",
+            f"arrays must be the {len(expected)} asked for; missing {_some(missing)}, unknown: {len(unknown)}",
         )
     for name, array in arrays.items():
         if array.shape != expected[name].shape:
@@ -42,17 +42,17 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, NDAr
             raise ReplyError("not_finite", f"{name} must hold finite numbers only")
 
 
-def check_count(name: str, value: Any, *, highest: int) -> int:
+def check_count(name: str, value: Any, *, highest: int, lowest: int = 1) -> int:
     """Return a count a site reports about itself.
 
     Raises
     ------
     ReplyError
-        With reason "count" if it is not a whole number in [1, highest].
+        With reason "count" if it is not a whole number in [lowest, highest].
     """
     whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not whole or value != int(value) or not 1 <= value <= highest:
-        raise ReplyError("count", f"{name} must be a whole number in [1, {highest}]")
+    if not whole or value != int(value) or not lowest <= value <= highest:
+        raise ReplyError("count", f"{name} must be a whole number in [{lowest}, {highest}]")
     return int(value)
 
 

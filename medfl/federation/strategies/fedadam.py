@@ -46,8 +46,9 @@ class FedAdam(Strategy):
             second = self._second.get(name, np.full_like(delta, self.tau**2))
             first = self.beta_1 * first + (1 - self.beta_1) * delta
             second = self.beta_2 * second + (1 - self.beta_2) * delta**2
-            self._first[name], self._second[name] = first, second
-            moved[name] = (before + self.learning_rate * first / (np.sqrt(second) + self.tau)).astype(array.dtype)
+            self._first[name], self._second[name] = np.asarray(first), np.asarray(second)
+            after = before + self.learning_rate * first / (np.sqrt(second) + self.tau)
+            moved[name] = np.asarray(after, dtype=array.dtype)
         return moved
 
     def state(self) -> Arrays:

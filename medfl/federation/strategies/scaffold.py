@@ -42,7 +42,7 @@ class Scaffold(Strategy):
     def aggregate(self, model: ArrayMap, updates: Sequence[SiteUpdate]) -> Arrays:
         """Return the mean model, and move the global variate."""
         changes = weighted_mean([SiteUpdate(u.site, u.control, {}, u.studies) for u in updates])
-        self._variate = {name: array + changes[name] for name, array in self.control(model).items()}
+        self._variate = {name: np.asarray(array + changes[name]) for name, array in self.control(model).items()}
         return weighted_mean(updates)
 
     def state(self) -> Arrays:

@@ -90,5 +90,5 @@ def weighted_mean(updates: Sequence[SiteUpdate]) -> Arrays:
         summed = np.zeros(first.shape, dtype=np.float64)
         for update in updates:
             summed += update.model[name].astype(np.float64) * (update.studies / total)
-        mean[name] = (np.rint(summed) if first.dtype.kind in "iub" else summed).astype(first.dtype)
+        mean[name] = np.asarray(np.rint(summed) if first.dtype.kind in "iub" else summed, dtype=first.dtype)
     return mean
