@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,6 +22,20 @@ from medfl.results.metrics import MetricValue, RunMetrics
 from pipelines.compare import Comparison
 from pipelines.progress import Observer
 
+_MAIN = (
+    "dice_mean",
+    "hd95_mm",
+    "nsd@",
+    "missed_rate",
+    "auroc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "ece",
+    "sensitivity",
+    "specificity",
+)
+_FILE_WIDTH = 160
 _COMPARED = ("dice_mean", "auroc", "average_precision", "balanced_accuracy")
 _HEADLINES = ("dice", "auroc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 
@@ -95,19 +110,20 @@ class LiveDisplay(Observer):
 
 
 def print_metrics(metrics: RunMetrics) -> None:
-    """Print the final table on stdout: all sites together, then site by site."""
-    console = Console(file=sys.stdout)
-    sites = list(metrics.sites)
-    table = Table(title=f"{metrics.split} metrics (95 % interval by subject)", title_justify="left")
+    """Print the main metrics on stdout: all sites together, then site by site; metrics.json holds all of them."""
+    console = _stdout()
+    table = Table(title=f"{metrics.split} metrics", title_justify="left", box=SIMPLE)
     table.add_column("metric", no_wrap=True)
-    table.add_column("all sites", no_wrap=True)
-    for site in sites:
+    table.add_column("all sites", justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("subjects", justify="right")
+    for site in metrics.sites:
         table.add_column(site, justify="right", no_wrap=True)
     for name, metric in metrics.pooled.items():
-        if metric.value is None:
+        if metric.value is None or not name.startswith(_MAIN):
             continue
-        cells = [_number(metrics.sites[site].get(name)) for site in sites]
-        table.add_row(name, _with_interval(metric), *cells)
+        cells = [_number(values.get(name)) for values in metrics.sites.values()]
+        table.add_row(name, _value(metric), _interval(metric), str(metric.n), *cells)
     console.print(table)
     for site, reason in metrics.suppressed.items():
         console.print(f"{site}: no metrics ({reason})", markup=False)
@@ -121,15 +137,20 @@ def _headline(metrics: Mapping[str, MetricValue]) -> str:
     return ""
 
 
-def _with_interval(metric: MetricValue) -> str:
-    if metric.value is None:
+def _stdout() -> Console:
+    """Return a console that does not cut tables when the output goes into a file."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+
+
+def _value(metric: MetricValue) -> str:
+    text = "-" if metric.value is None else f"{metric.value:.3f}"
+    return f"{text} ±{metric.error_bound:.1g}" if metric.error_bound else text
+
+
+def _interval(metric: MetricValue) -> str:
+    if metric.ci_low is None or metric.ci_high is None:
         return "-"
-    text = f"{metric.value:.3f}"
-    if metric.ci_low is not None and metric.ci_high is not None:
-        text += f" ({metric.ci_low:.3f} to {metric.ci_high:.3f})"
-    if metric.error_bound:
-        text += f" ±{metric.error_bound:.1g}"
-    return f"{text} n={metric.n}"
+    return f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"
 
 
 def _number(metric: MetricValue | None) -> str:
@@ -138,15 +159,15 @@ def _number(metric: MetricValue | None) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print one row per model and seed, and the mean over seeds where there are several."""
-    console = Console(file=sys.stdout)
+    console = _stdout()
     names = _compared(comparison)
-    table = Table(title=f"{comparison.config}: test metrics, all sites", title_justify="left")
+    table = Table(title=f"{comparison.config}: test metrics, all sites", title_justify="left", box=SIMPLE)
     table.add_column("model", no_wrap=True)
     table.add_column("seed", justify="right")
     for name in names:
         table.add_column(name)
     for model in comparison.models:
-        table.add_row(model.name, str(model.seed), *(_with_interval_or_dash(model.metrics, name) for name in names))
+        table.add_row(model.name, str(model.seed), *(_cell(model.metrics, name) for name in names))
     kinds = list(dict.fromkeys(model.name for model in comparison.models))
     if len({model.seed for model in comparison.models}) > 1:
         table.add_section()
@@ -161,9 +182,9 @@ def _compared(comparison: Comparison) -> list[str]:
     return [name for name in every if name.startswith(_COMPARED)][:4]
 
 
-def _with_interval_or_dash(metrics: RunMetrics, name: str) -> str:
+def _cell(metrics: RunMetrics, name: str) -> str:
     metric = metrics.pooled.get(name)
-    return "-" if metric is None else _with_interval(metric)
+    return "-" if metric is None else f"{_value(metric)} ({_interval(metric)})"
 
 
 def _mean(rows: list[RunMetrics], name: str) -> str:

@@ -101,7 +101,7 @@ def draw_anatomy(
         radii=_single(rng.uniform(0.75, 0.9, dimensions)),
         offset=_single(rng.uniform(-0.06, 0.06, dimensions)),
         centers=_single(centers),
-        sizes=_single(rng.uniform(0.17, 0.28, (2, dimensions))),
+        sizes=_single(rng.uniform(0.26, 0.38, (2, dimensions))),
         is_present=(bool(rng.random() >= absence_rate), bool(rng.random() >= absence_rate)),
         shape=_draw_waves(rng, dimensions, _N_WAVES, lowest=1.0, highest=4.0, amplitude=0.12),
         texture=_draw_waves(rng, dimensions, _N_TEXTURE, lowest=3.0, highest=8.0, amplitude=0.025),
