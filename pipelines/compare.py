@@ -84,12 +84,15 @@ def compare(config: Config, wanted: Wanted, out: Path, observer: Observer | None
     out : Path
     observer : Observer or None
     """
+    chosen = {kind: with_strategy(config, kind) for kind in wanted.strategies}
     models: list[ComparedModel] = []
     for seed in range(wanted.seeds):
         seeded = with_seed(config, config.seed + seed)
-        for kind in wanted.strategies:
+        for kind, settings in chosen.items():
             folder = RunStore(out / f"{kind}-seed{seeded.seed}")
-            run = simulate(with_strategy(seeded, kind), folder.folder, resume=folder.is_started(), observer=observer)
+            run = simulate(
+                with_seed(settings, seeded.seed), folder.folder, resume=folder.is_started(), observer=observer
+            )
             models.append(ComparedModel(name=kind, seed=seeded.seed, metrics=run.metrics))
         if wanted.baselines:
             models += _baselines(seeded, wanted, observer or Observer())

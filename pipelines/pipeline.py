@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -45,6 +46,7 @@ class Pipeline(ABC, Generic[Judged]):
     loss : callable
     patch : tuple of int or None
         Spatial size of training batches; None takes images as they are.
+    device : device
     """
 
     preparation: Preparation
@@ -52,6 +54,7 @@ class Pipeline(ABC, Generic[Judged]):
     network: SplitNetwork
     loss: Loss
     patch: tuple[int, ...] | None
+    device: torch.device
 
     @abstractmethod
     def predict(self, images: Sequence[Tensor], passes: int) -> list[tuple[Tensor, Tensor]]:

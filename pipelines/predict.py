@@ -12,7 +12,7 @@ from medfl.data.manifest import read_manifest
 from medfl.errors import DataError, ImageReadError
 from medfl.imaging.bounded import BoundedReader
 from medfl.imaging.volume import Volume
-from medfl.results.store import RunStore
+from medfl.results.store import RunStore, file_stem
 from pipelines.build import build_pipeline, choose_device
 from pipelines.pipeline import Case, Pipeline
 from pipelines.site_program import load_arrays, write_table
@@ -91,7 +91,7 @@ def _one(pipeline: Pipeline[Any], name: str, volume: Volume, out: Path, passes: 
     image = pipeline.preparation.image(volume)
     if pipeline.encoder is not None:
         with torch.inference_mode():
-            image = pipeline.encoder.eval()(image[None])[0]
+            image = pipeline.encoder.eval()(image[None].to(pipeline.device))[0]
     ((probabilities, spread),) = pipeline.predict([image], passes)
     path = pipeline.write_prediction(probabilities, volume, out / name)
     case: Case = {"study": name, "prediction": "" if path is None else path.name}
@@ -103,12 +103,14 @@ def _studies(place: Path) -> list[tuple[str, Path]]:
         raise DataError("STUDIES must be a manifest, a folder of images or one image; nothing is there.")
     if place.suffix == ".csv":
         manifest = read_manifest(place)
-        return [(row.study, manifest.image_path(row)) for row in manifest.rows]
+        return [(file_stem(row.study), manifest.image_path(row)) for row in manifest.rows]
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
     images = [file for file in files if file.name.lower().endswith(_SUFFIXES)]
     if not images:
         raise DataError(f"STUDIES must hold at least one image ({', '.join(_SUFFIXES)}); found none.")
     names = [file.name.split(".")[0] for file in images]
     if len(set(names)) != len(names):
-        names = ["_".join(file.relative_to(place).with_suffix("").parts).replace(".nii", "") for file in images]
+        names = ["_".join(file.relative_to(place).parts).replace(".", "_") for file in images]
+    if len(set(names)) != len(names):
+        names = [f"{number:04d}_{name}" for number, name in enumerate(names, start=1)]
     return list(zip(names, images, strict=True))

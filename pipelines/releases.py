@@ -23,7 +23,7 @@ def release_record(config: Config, sites: Sequence[SiteFacts], history: History)
     history : History
     """
     every = config.evaluation.every
-    validations = sum(1 for record in history.rounds if record.metrics) if every else 0
+    validations = sum(1 for record in history.rounds if every and not record.number % every and not record.skipped)
     releases: list[Release] = []
     for site in sites:
         sent = sum(1 for record in history.rounds for part in record.sites if part.site == site.site and part.bytes_up)

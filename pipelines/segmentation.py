@@ -183,6 +183,8 @@ class SegmentationPipeline(Pipeline[Judged]):
                 raise ShapeError("sliding-window inference must give one tensor.")
             return tiled[0].softmax(dim=0)
         size = tuple(-(-extent // multiple) * multiple for extent in image.shape[1:])
+        if max(size) == multiple:  # instance norm needs more than one voxel at the bottom
+            size = (2 * multiple, *size[1:])
         whole, inside = padded(image, size, float(image.min()))
         logits: Tensor = self.network(whole[None])[0]
         return logits[(slice(None), *inside)].softmax(dim=0)

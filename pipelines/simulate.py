@@ -8,15 +8,16 @@ import numpy as np
 from flwr.app import ArrayRecord
 from flwr.clientapp import ClientApp
 
+from medfl.config.reading import dump_config
 from medfl.config.settings import Config
 from medfl.data.dataset import Refusal, prepare_all
 from medfl.data.manifest import Manifest
-from medfl.errors import ConfigError, DataError
+from medfl.errors import ConfigError, DataError, RunFolderError
 from medfl.federation.loopback import LoopbackGrid
 from medfl.federation.program import Arrays
 from medfl.federation.records import from_record, to_record
 from medfl.results.metrics import RunMetrics
-from medfl.results.store import RunStore
+from medfl.results.store import RunStore, file_stem
 from pipelines.build import build_pipeline, choose_device
 from pipelines.client_app import make_client_app
 from pipelines.pipeline import Pipeline
@@ -81,6 +82,8 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
     store = RunStore(Path(out))
     if store.is_started() and not resume:
         raise ConfigError(f"{out} already holds a run. Choose another --out, or go on with --resume.")
+    if store.is_started() and store.read_settings()[0] != dump_config(config):
+        raise ConfigError(f"{out} holds a run with other settings. Resume with the same ones, or choose another --out.")
     prepared = prepare(config, store, observer or Observer())
     apps = {site: _client_app(program) for site, program in prepared.programs.items()}
     grid = LoopbackGrid(apps, run_config={})
@@ -109,12 +112,13 @@ def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepa
     Raises
     ------
     DataError
-        If a site has no study to train on.
+        If a site has no study to train on, or a name cannot be a file name.
     """
     device = choose_device(config)
     pipeline = build_pipeline(config, device)
     start = as_arrays(pipeline.network.shared_state())
     manifest = load_sites(config)
+    _check_names(manifest)
     studies, refusals = prepare_all(
         manifest,
         pipeline.preparation,
@@ -141,6 +145,15 @@ def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepa
                 "sites could not be used). Check the data with: medfl data check"
             )
     return Prepared(manifest, start, pipeline, programs, tuple(refusals))
+
+
+def _check_names(manifest: Manifest) -> None:
+    try:
+        for row in manifest.rows:
+            file_stem(row.site)
+            file_stem(row.study)
+    except RunFolderError as error:
+        raise DataError(f"The manifest cannot be used: {error}") from error
 
 
 def _client_app(program: PipelineProgram) -> ClientApp:

@@ -21,7 +21,7 @@ from medfl.errors import ShapeError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, SiteFacts, SiteMemory, TrainReply
 from medfl.imaging.read import read_image
 from medfl.results.atomic import write_text
-from medfl.results.store import RunStore
+from medfl.results.store import RunStore, file_stem
 from medfl.training.gradient_rules import ControlVariate, GradientRule, Proximal
 from medfl.training.loop import train_batches
 from medfl.training.optimizers import make_optimizer
@@ -182,12 +182,16 @@ class PipelineProgram:
         return [name for name, parameter in self.pipeline.network.named_parameters() if parameter.requires_grad]
 
     def _keep(self, number: int, model: Arrays, control: Arrays) -> None:
-        if self.store is None or self.config.evaluation.keep_releases == "none":
-            return
-        name = f"round-{number:04d}" if self.config.evaluation.keep_releases == "all" else "last-round"
-        members = tuple(sorted({study.row.subject for study in self.studies["train"]}))
         arrays = model | {f"control/{key}": value for key, value in control.items()}
-        self.store.write_release(self.site, name, arrays, members)
+        self._write_release(self._round_name(number), arrays, "train")
+
+    def _round_name(self, number: int) -> str:
+        return f"round-{number:04d}" if self.config.evaluation.keep_releases == "all" else "last-round"
+
+    def _write_release(self, name: str, arrays: Arrays, split: str) -> None:
+        if self.store is not None and self.config.evaluation.keep_releases != "none":
+            members = tuple(sorted({study.row.subject for study in self.studies[split]}))
+            self.store.write_release(self.site, name, arrays, members)
 
     def _judged(self, order: Order, memory: SiteMemory, *, keep_cases: bool) -> EvaluateReply:
         split = str(order.options.get("split", "val"))
@@ -213,8 +217,8 @@ class PipelineProgram:
             )
         except TooFewSubjectsError:
             return EvaluateReply({}, 0, 0, suppressed=f"fewer than {settings.minimum_subjects} subjects")
-        if keep_cases and self.store is not None:
-            self.store.write_release(self.site, f"measures-{split}", measures, tuple(sorted(subjects)))
+        name = f"measures-{split}" if keep_cases else f"measures-{split}-{self._round_name(order.round)}"
+        self._write_release(name, measures, split)
         return EvaluateReply(measures, len(subjects), len(studies))
 
     def _case(self, study: PreparedStudy, judged: Any, probabilities: Tensor, spread: Tensor) -> Case:
@@ -225,7 +229,7 @@ class PipelineProgram:
         if self.store is not None and self.config.evaluation.save_predictions:
             folder = self.store.predictions_of(self.site)
             image = read_image(self.manifest.image_path(row))
-            path = self.pipeline.write_prediction(probabilities, image, folder / row.study)
+            path = self.pipeline.write_prediction(probabilities, image, folder / file_stem(row.study))
             case["prediction"] = "" if path is None else f"predictions/{self.site}/{path.name}"
         return case
 
