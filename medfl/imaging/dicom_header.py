@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from io import BufferedReader
-from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +15,7 @@ from medfl.errors import ImageReadError
 from medfl.imaging.dicom_attributes import age_years, person_text, required_text, short, text, texts
 from medfl.imaging.dicom_facts import DicomHeader, Identity, PixelLayout
 from medfl.imaging.dicom_frames import FRAME_KEYWORDS, read_frames
+from medfl.imaging.dicom_layout import ENCAPSULATED, NATIVE, check_pixels
 from medfl.imaging.dicom_screen import refuse_unsuitable
 from medfl.imaging.quiet import quiet_readers
 from medfl.imaging.regular_file import open_regular
@@ -33,16 +33,6 @@ _FLOAT_PIXEL_DATA, _PIXEL_DATA = 0x7FE00008, 0x7FE00010
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 #: Values longer than this are passed over instead of read.
 _LONGEST_VALUE = 1 << 20
-
-_NATIVE = frozenset({uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian})
-_ENCAPSULATED = frozenset(
-    {
-        *(uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1),
-        *(uid.JPEGLSLossless, uid.JPEGLSNearLossless, uid.RLELossless),
-        *(uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K),
-    }
-)
-_COLOR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 
 
 def read_header(path: Path) -> DicomHeader:
@@ -141,7 +131,7 @@ def _transfer_syntax(file: BinaryIO) -> str:
     if text(meta, "MediaStorageSOPClassUID") == uid.MediaStorageDirectoryStorage:
         raise ImageReadError("dicomdir", "A DICOMDIR is a table of contents, not an image.")
     transfer_syntax = required_text(meta, "TransferSyntaxUID")
-    if transfer_syntax not in _NATIVE | _ENCAPSULATED:
+    if transfer_syntax not in NATIVE | ENCAPSULATED:
         raise ImageReadError("unsupported_transfer_syntax", "The transfer syntax is unknown, deflated or a video.")
     return transfer_syntax
 
@@ -168,32 +158,8 @@ def _pixel_layout(dataset: Dataset, transfer_syntax: str, stop: _PixelStop, stat
         file_bytes=status.st_size,
         modified_ns=status.st_mtime_ns,
     )
-    _check_pixels(pixels, short(dataset, "HighBit", pixels.bits_stored - 1))
+    check_pixels(pixels, short(dataset, "HighBit", pixels.bits_stored - 1))
     return pixels
-
-
-def _check_pixels(pixels: PixelLayout, high_bit: int) -> None:
-    """Refuse a layout that cannot be, or that is not supported."""
-    if not (0 < pixels.rows < 65536 and 0 < pixels.columns < 65536 and pixels.n_frames > 0):
-        raise ImageReadError("bad_dimensions", "Rows, Columns and NumberOfFrames must be positive; they are not.")
-    if pixels.bits_allocated not in (8, 16, 32) or not 1 <= pixels.bits_stored <= pixels.bits_allocated:
-        raise ImageReadError("unsupported_bits", "BitsAllocated must be 8, 16 or 32, and BitsStored not more.")
-    if high_bit != pixels.bits_stored - 1:
-        raise ImageReadError("unsupported_bits", "HighBit must be BitsStored - 1; it is not.")
-    known = _COLOR if pixels.samples == 3 else {"MONOCHROME1", "MONOCHROME2"} if pixels.samples == 1 else frozenset()
-    if pixels.photometric not in known:
-        raise ImageReadError("unsupported_photometric", "Images must be gray or RGB; palettes are not read.")
-    if pixels.transfer_syntax == uid.JPEGExtended12Bit and pixels.bits_stored > 8:
-        raise ImageReadError("unsupported_transfer_syntax", "JPEG of 12 bits is not read; convert it to JPEG lossless.")
-    is_native = pixels.transfer_syntax in _NATIVE
-    if is_native != (pixels.length >= 0):
-        raise ImageReadError("bad_header", "Pixels must be encapsulated exactly when they are compressed.")
-    per_pixel = 2 if pixels.photometric == "YBR_FULL_422" else pixels.samples
-    n_bytes = prod((pixels.rows, pixels.columns, pixels.n_frames, per_pixel, pixels.bits_allocated // 8))
-    if is_native and n_bytes > min(pixels.length, pixels.file_bytes - pixels.offset):
-        raise ImageReadError("truncated", f"{n_bytes} bytes of pixels are announced; there are fewer.")
-    if not is_native and pixels.n_frames > pixels.file_bytes:
-        raise ImageReadError("truncated", f"{pixels.n_frames} frames are announced; the file is too small for them.")
 
 
 def _identity(dataset: Dataset) -> Identity:

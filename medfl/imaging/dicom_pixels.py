@@ -20,6 +20,8 @@ from medfl.imaging.regular_file import open_regular
 _PREFERRED_PLUGIN = {
     uid.JPEGLSLossless: "pyjpegls",
     uid.JPEGLSNearLossless: "pyjpegls",
+    uid.JPEG2000Lossless: "pylibjpeg",
+    uid.JPEG2000: "pylibjpeg",
     uid.RLELossless: "pylibjpeg",
 }
 _LITTLE_ENDIAN = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)
@@ -99,9 +101,15 @@ def _decoded_frames(file: FileIO, pixels: PixelLayout) -> Iterator[NDArray[np.ge
         "pixel_keyword": "PixelData",
         "pixel_vr": pixels.vr,
     }
-    plugin = _PREFERRED_PLUGIN.get(syntax, "")
+    decoder = get_decoder(syntax)
+    preferred = _PREFERRED_PLUGIN.get(syntax, "")
     for index in range(pixels.n_frames):
-        frame, _ = get_decoder(syntax).as_array(value, index=index, decoding_plugin=plugin, **options)
+        try:
+            frame, _ = decoder.as_array(value, index=index, decoding_plugin=preferred, **options)
+        except Exception:
+            if not preferred:
+                raise
+            frame, _ = decoder.as_array(value, index=index, **options)
         planes = np.moveaxis(frame, -1, 0) if pixels.samples > 1 else frame[None]
         yield planes.astype(stored_dtype(pixels), copy=False)
 
