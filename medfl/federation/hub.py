@@ -80,6 +80,14 @@ class Measured:
     subjects: dict[str, int] = field(default_factory=dict)
     suppressed: dict[str, str] = field(default_factory=dict)
 
+    def ordered(self) -> "Measured":
+        """Return the same by name of site: intervals must not depend on who answered first."""
+        return Measured(
+            dict(sorted(self.measures.items())),
+            dict(sorted(self.subjects.items())),
+            dict(sorted(self.suppressed.items())),
+        )
+
 
 OnReply = Callable[[SiteRound], None]
 
@@ -191,7 +199,7 @@ class Hub:
                 result.suppressed[facts.site] = f"refused: {error.reason}"
             missing.discard(facts.site)
         result.suppressed.update(dict.fromkeys(missing, "no reply came in time"))
-        return result
+        return result.ordered()
 
     def _judged(
         self, facts: SiteFacts, reply: Message, shared: Arrays, model: Arrays, down: int
