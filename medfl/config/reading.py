@@ -45,16 +45,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
 
 def parse_config(text: str, *, source: str = "configuration", overrides: tuple[str, ...] = ()) -> Config:
     """Read settings from YAML text; see `load_config`."""
-    try:
-        _refuse_references(text, source)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source} must be YAML: {error}") from error
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{source} must be YAML with valid dates and numbers: {error}") from error
+    value, tree = _loaded(text, source)
     if not isinstance(value, dict) or tree is None:
         raise ConfigError(f"{source} must hold settings as 'name: value', found {type(value).__name__}.")
     _refuse_repeated_keys(tree, source)
@@ -69,6 +60,21 @@ def parse_config(text: str, *, source: str = "configuration", overrides: tuple[s
 def dump_config(config: Config) -> str:
     """Return the resolved settings as YAML; reading it back gives an equal `Config`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _loaded(text: str, source: str) -> tuple[Any, Node | None]:
+    """Return plain values and the tree they stand in, from YAML that nobody vouches for."""
+    try:
+        _refuse_references(text, source)
+        loader = yaml.SafeLoader(text)
+        tree = loader.get_single_node()
+        return (None if tree is None else loader.construct_document(tree)), tree
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source} must be YAML: {error}") from error
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{source} must be YAML with dates and numbers that exist: {error}") from error
 
 
 def _refuse_references(text: str, source: str) -> None:
@@ -103,11 +109,7 @@ def _apply(value: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--set {name}: '{parent}' holds a value, not settings.")
         place = child
-    try:
-        _refuse_references(raw, f"--set {name}")
-        place[last] = yaml.safe_load(raw)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"--set {name}: the value must be YAML: {error}") from error
+    place[last], _ = _loaded(raw, f"--set {name}")
 
 
 def _expanded(value: Any) -> Any:
@@ -128,9 +130,8 @@ def _variable(match: re.Match[str]) -> str:
 def _explained(error: ValidationError, tree: Node, source: str) -> str:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
-        place = [part for part in item["loc"]]
-        line, named = _find(tree, place)
-        lines.append(f"{source}:{line}: {'.'.join(named) or 'settings'}: {item['msg']}.")
+        line, named = _find(tree, list(item["loc"]))
+        lines.append(f"{source}:{line}: {'.'.join(named) or 'settings'}: {item['msg'].removeprefix('Value error, ')}.")
     return "\n".join(lines)
 
 
@@ -145,7 +146,8 @@ def _find(tree: Node, place: list[str | int]) -> tuple[int, list[str]]:
                     named.append(str(part))
                     break
             else:
-                if index == len(place) - 1:
+                is_tag = any(child.value == part for key, child in node.value if key.value == "kind")
+                if index == len(place) - 1 and not is_tag:
                     named.append(str(part))
         elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
