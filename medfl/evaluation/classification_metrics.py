@@ -51,13 +51,14 @@ def finish(
         positive one's under the bare name as well, with more the ranking metrics per class, one against the rest.
     """
     sent = [site for site in sites if site is not None]
-    left_out = suppression_note(len(sites), len(sent))
+    left_out = join_notes(suppression_note(len(sites), len(sent)), _suppressed_classes(sent, task))
     metrics = _confusion_metrics(sent, task, left_out, seed)
     metrics["brier"] = ratio_metric(
         [{"brier": site.brier} if site is not None else {} for site in sites],
         "brier",
         seed=seed,
         upper=1.0 if len(task.class_names) == 2 else 2.0,
+        note=_suppressed_classes(sent, task),
     )
     metrics["ece"] = _ece(sent, left_out, seed)
     for key, bounds in (("auroc", auroc_bounds), ("average_precision", average_precision_bounds)):
@@ -67,6 +68,13 @@ def finish(
             metrics |= {f"{key}/{name}": value for name, value in zip(names, values, strict=True)}
         metrics[key] = values[0] if len(values) == 1 else class_mean(values)
     return metrics
+
+
+def _suppressed_classes(sent: Sequence[ClassificationSums], task: ClassificationTask) -> str:
+    """Say at how many sites a class is missing because too few subjects have it."""
+    sites = np.sum([site.suppressed for site in sent], axis=0) if sent else np.zeros(len(task.class_names))
+    names = [f"{name} at {int(n)}" for name, n in zip(task.class_names, sites, strict=True) if n > 0]
+    return f"left out, too few subjects: {', '.join(names)} of {len(sent)} sites" if names else ""
 
 
 def _confusion_metrics(

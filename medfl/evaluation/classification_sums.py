@@ -30,6 +30,8 @@ class ClassificationSums:
         Studies by true and predicted class.
     subjects : ndarray of shape (K,), int64
         Distinct subjects per true class: 0 or at least the minimum.
+    suppressed : ndarray of shape (K,), int64
+        1 where the class has subjects at the site, but fewer than the minimum: none of its studies is in any sum.
     design : ndarray of shape (K,), float64
         Design effect per true class, see `ScoreHistogram`.
     brier : MeasureBlock
@@ -41,6 +43,7 @@ class ClassificationSums:
 
     counts: NDArray[np.int64]
     subjects: NDArray[np.int64]
+    suppressed: NDArray[np.int64]
     design: NDArray[np.float64]
     brier: MeasureBlock
     reliability: ReliabilityBins
@@ -50,7 +53,7 @@ class ClassificationSums:
     def __post_init__(self) -> None:
         """Check that the parts describe the same studies."""
         k = len(self.subjects)
-        if self.counts.shape != (k, k) or self.design.shape != (k,) or self.subjects.shape != (k,):
+        if self.counts.shape != (k, k) or any(p.shape != (k,) for p in (self.design, self.subjects, self.suppressed)):
             raise ShapeError(f"sums over {k} classes must hold ({k}, {k}) counts and {k} design effects.")
         if (self.counts < 0).any() or (self.subjects < 0).any() or not (self.design >= 1).all():
             raise ShapeError("counts must be >= 0 and design effects >= 1.")
@@ -86,7 +89,7 @@ def sums_from_predictions(
     ids = np.asarray(subject_ids, dtype=str)
     classes = range(len(task.class_names))
     enough = [c for c in classes if len(np.unique(ids[labels == c])) >= task.min_subjects]
-    kept = np.isin(labels, enough)
+    kept, occurring = np.isin(labels, enough), np.unique(labels)
     if not kept.any():
         return None
     ids, values, truth = ids[kept], values[kept], labels[kept].astype(np.int64)
@@ -101,6 +104,7 @@ def sums_from_predictions(
     return ClassificationSums(
         counts=counts,
         subjects=np.array([len(studies) for studies in per_class], dtype=np.int64),
+        suppressed=np.array([int(c in occurring and c not in enough) for c in classes], dtype=np.int64),
         design=np.array([design_effect(studies) for studies in per_class]),
         brier=_brier_block(ids, brier_scores(values, truth), task.min_subjects),
         reliability=bins_from_predictions(

@@ -27,7 +27,12 @@ def flatten_sums(sums: ClassificationSums, task: ClassificationTask) -> Arrays:
     dict of str to ndarray
         int64 and float64 arrays only.
     """
-    arrays: Arrays = {"counts": sums.counts, "subjects": sums.subjects, "design": sums.design}
+    arrays: Arrays = {
+        "counts": sums.counts,
+        "subjects": sums.subjects,
+        "suppressed": sums.suppressed,
+        "design": sums.design,
+    }
     arrays |= flatten({"brier": sums.brier})
     arrays |= {f"reliability.{field.name}": getattr(sums.reliability, field.name) for field in fields(ReliabilityBins)}
     for side, histograms in (("positives", sums.positives), ("negatives", sums.negatives)):
@@ -64,6 +69,7 @@ def unflatten_sums(arrays: Mapping[str, NDArray[np.generic]], task: Classificati
         sums = ClassificationSums(
             counts=reader.integers("counts"),
             subjects=reader.integers("subjects"),
+            suppressed=reader.integers("suppressed"),
             design=reader.floats("design"),
             brier=reader.brier(),
             reliability=reader.reliability(),

@@ -145,8 +145,10 @@ def _step(
 def ece_bounds(sites: Sequence[ReliabilityBins]) -> tuple[float, float]:
     """Bounds of the expected calibration error over ten equal bins (Guo et al. 2017), pooled over sites.
 
-    Bins that no site merged count exactly. Where some were merged, the sum of signed gaps is known but not its
-    parts: right predictions can pull at most (1 - low) down, wrong ones at most `high` up.
+    Bins that no site merged count exactly. Where a site merged some, the sum of signed gaps is known but not its
+    parts: right predictions can pull at most (1 - low) down, wrong ones at most `high` up. Two bounds hold and the
+    tighter ends are taken: merged bins placed anywhere on top of the other sites' exact bins, and all sites on the
+    finest tiling they share.
 
     Parameters
     ----------
@@ -158,18 +160,43 @@ def ece_bounds(sites: Sequence[ReliabilityBins]) -> tuple[float, float]:
     (float, float)
         In [0, 1]; equal where nothing was merged or rounded.
     """
-    table = pool_bins(sites)
+    studies = float(sum(site.studies.sum() for site in sites))
+    ends = np.array([_shared_bounds(pool_bins(sites)), _stacked_bounds(sites)]) / studies
+    return float(ends[:, 0].max()), float(min(ends[:, 1].min(), 1.0))
+
+
+def _largest_gap(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest sum of absolute gaps inside each row of (start, stop, studies, correct, confidence, resolution)."""
     gap = table[:, 4] - table[:, 3]
-    slack = np.where(table[:, 5] > 1e-6, table[:, 5] / 2, 0.0)
-    least = np.maximum(np.abs(gap) - slack, 0.0)
+    slack = _slack(table)
     wrong_up = (table[:, 2] - table[:, 3]) * table[:, 1] / BINS
     right_down = table[:, 3] * (1 - table[:, 0] / BINS)
-    most = np.abs(gap) + slack
-    merged = table[:, 1] - table[:, 0] > 1
     spread = 2 * np.minimum(wrong_up, gap + slack + right_down) - gap + slack
-    most = np.where(merged, np.maximum(most, spread), most)
-    studies = table[:, 2].sum()
-    return float(least.sum() / studies), float(min(most.sum() / studies, 1.0))
+    merged = table[:, 1] - table[:, 0] > 1
+    return np.where(merged, np.maximum(np.abs(gap) + slack, spread), np.abs(gap) + slack)
+
+
+def _slack(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest rounding error of each row's confidence."""
+    return np.where(table[:, 5] > 1e-6, table[:, 5] / 2, 0.0)
+
+
+def _shared_bounds(table: NDArray[np.float64]) -> tuple[float, float]:
+    """Bounds, in studies, from all sites on one tiling."""
+    least = np.maximum(np.abs(table[:, 4] - table[:, 3]) - _slack(table), 0.0)
+    return float(least.sum()), float(_largest_gap(table).sum())
+
+
+def _stacked_bounds(sites: Sequence[ReliabilityBins]) -> tuple[float, float]:
+    """Bounds, in studies, from exact bins with the merged ones on top."""
+    exact, unknown = np.zeros(BINS), 0.0
+    for site in sites:
+        table = pool_bins([site])
+        single = table[:, 1] - table[:, 0] == 1
+        np.add.at(exact, table[single, 0].astype(np.int64), (table[:, 4] - table[:, 3])[single])
+        unknown += float(_slack(table)[single].sum() + _largest_gap(table)[~single].sum())
+    total = float(np.abs(exact).sum())
+    return max(total - unknown, 0.0), total + unknown
 
 
 def pool_bins(sites: Sequence[ReliabilityBins]) -> NDArray[np.float64]:

