@@ -96,6 +96,7 @@ def _found(config: Config) -> Manifest:
                 import_folder(images, out, index=index, columns=columns, targets=optional, key=_PUBLIC_KEY)
             return read_manifest(out / "manifest.csv")
         case PhantomSource():
+            split = config.data.split
             out = _import_folder(config, [])
             if (out / "manifest.csv").exists():
                 return read_manifest(out / "manifest.csv")
@@ -107,6 +108,7 @@ def _found(config: Config) -> Manifest:
                 sites=source.sites,
                 task=config.task.kind,
                 seed=config.seed,
+                fractions=(split.train, split.validation, split.test),
             )
 
 
@@ -145,7 +147,7 @@ def _import_folder(config: Config, inputs: list[Path]) -> Path:
     digest = hashlib.sha256(medfl.__version__.encode())
     digest.update(json.dumps(config.data.source.model_dump(mode="json"), sort_keys=True).encode())
     if not inputs:
-        digest.update(f"{config.task.kind} {config.seed}".encode())
+        digest.update(f"{config.task.kind} {config.seed} {config.data.split!r}".encode())
     for place in inputs:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         for file in files:

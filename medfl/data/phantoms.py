@@ -31,6 +31,7 @@ def make_phantoms(
     sites: int = 3,
     task: Literal["segmentation", "classification"] = "segmentation",
     seed: int = 0,
+    fractions: tuple[float, float, float] = _FRACTIONS,
     size: int | None = None,
     site_strength: float = 1.0,
 ) -> Manifest:
@@ -52,6 +53,8 @@ def make_phantoms(
         subjects. ``"classification"``: class ``normal`` or ``lesion``, half of the subjects each.
     seed : int
         Seed of everything random, >= 0.
+    fractions : tuple of three floats
+        Shares of subjects in train, val and test; sum 1.
     size : int, optional
         Voxels along each axis, >= 16; default 32 in 3-D, 64 in 2-D.
     site_strength : float
@@ -86,7 +89,7 @@ def make_phantoms(
             row = _row(subject, visit, site, person, dimensions, _target(task, has_finding))
             _write_study(out, row, anatomy, effects[site], (size,) * dimensions, rng)
             rows.append(row)
-    manifest = assign_splits(Manifest(tuple(rows), out.resolve()), _FRACTIONS, seed=seed, stratify=True)
+    manifest = assign_splits(Manifest(tuple(rows), out.resolve()), fractions, seed=seed, stratify=True)
     write_manifest(manifest, out / "manifest.csv")
     return manifest
 

@@ -1,0 +1,112 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Medfl = Callable[..., Any]
+
+
+def test_run_leaves_a_run_folder_and_prints_its_path(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    outcome = medfl("run", tiny, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "dice_mean" in outcome.out
+    assert str(tmp_path / "run") in outcome.out
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.yaml", "plan.json", "history.json", "metrics.json", "privacy.json", "cases.csv"} <= left
+    assert {"model.safetensors", "model_card.md", "curves.svg", "released", "predictions"} <= left
+
+
+def test_json_is_one_object_on_stdout_and_nothing_else(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    outcome = medfl("run", tiny, "--out", tmp_path / "run", "--json", "--set", "training.rounds=1")
+    answer = json.loads(outcome.out)
+    assert answer["run"] == str(tmp_path / "run")
+    assert answer["metrics"]["pooled"]["dice_mean"]["n"] > 0
+    assert outcome.err == ""
+
+
+def test_a_second_run_never_overwrites_the_first(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    assert medfl("run", tiny, "--out", tmp_path / "run", "--set", "training.rounds=1").code == 0
+    before = (tmp_path / "run" / "metrics.json").read_bytes()
+    outcome = medfl("run", tiny, "--out", tmp_path / "run", "--set", "training.rounds=1")
+    assert outcome.code == 3
+    assert "--resume" in outcome.err
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ("training: {rounds: 3", "training: {round: 3", "round"),
+        ("learning_rate: 0.01", "learning_rate: -1", "learning_rate"),
+        ("visits: 1", "visits: many", "visits"),
+        ("kind: column", "kind: colum", "kind"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_place(
+    medfl: Medfl, tiny: Path, tmp_path: Path, text: str, line: str, word: str
+) -> None:
+    tiny.write_text(tiny.read_text().replace(text, line))
+    number = next(i for i, row in enumerate(tiny.read_text().splitlines(), start=1) if line in row)
+    outcome = medfl("run", tiny, "--out", tmp_path / "run")
+    assert outcome.code == 3
+    assert f"tiny.yaml:{number}:" in outcome.err
+    assert word in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_say_which_variable_to_set(medfl: Medfl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MEDFL_DATA", raising=False)
+    outcome = medfl("run", "configs/hippocampus.yaml", "--out", tmp_path / "run")
+    assert outcome.code == 3
+    assert "MEDFL_DATA" in outcome.err
+
+
+def test_usage_errors_exit_with_2(medfl: Medfl) -> None:
+    assert medfl("run").code == 2
+    assert medfl("nonsense").code == 2
+
+
+def test_compare_prints_every_model_and_stores_them(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    outcome = medfl(
+        "compare",
+        tiny,
+        "--strategies",
+        "fedavg,fedbn",
+        "--baselines",
+        "local,ensemble,pooled",
+        "--out",
+        tmp_path / "compared",
+        "--set",
+        "training.rounds=1",
+    )
+    assert outcome.code == 0, outcome.err
+    stored = json.loads((tmp_path / "compared" / "compare.json").read_text())
+    names = [model["name"] for model in stored["models"]]
+    assert names[:3] == ["fedavg", "fedbn", "pooled"]
+    assert {"local", "ensemble"} <= set(names)
+    assert all(name in outcome.out for name in ("fedavg", "fedbn", "pooled", "ensemble"))
+
+
+def test_predict_goes_on_past_a_broken_image(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    assert medfl("run", tiny, "--out", tmp_path / "run", "--set", "training.rounds=1").code == 0
+    images = tmp_path / "new"
+    images.mkdir()
+    found = next((tmp_path / "cache").rglob("*.png"))
+    (images / "good.png").write_bytes(found.read_bytes())
+    (images / "broken.png").write_bytes(b"no picture")
+    outcome = medfl("predict", tmp_path / "run", images, "--out", tmp_path / "predicted")
+    assert outcome.code == 0, outcome.err
+    assert "1 studies predicted, 1 left out" in outcome.out
+    assert (tmp_path / "predicted" / "good.png").exists()
+    rows = (tmp_path / "predicted" / "predictions.csv").read_text().splitlines()
+    assert len(rows) == 2
+    assert "volume_px/a" in rows[0]
+
+
+def test_predict_without_a_run_says_so(medfl: Medfl, tmp_path: Path) -> None:
+    outcome = medfl("predict", tmp_path / "none", tmp_path, "--out", tmp_path / "predicted")
+    assert outcome.code == 4
+    assert "must exist in the run folder" in outcome.err
