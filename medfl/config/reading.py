@@ -14,6 +14,15 @@ from medfl.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
+_DEEPEST = 32
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     """Read one YAML file.
@@ -78,10 +87,14 @@ def _loaded(text: str, source: str) -> tuple[Any, Node | None]:
 
 
 def _refuse_references(text: str, source: str) -> None:
-    """Refuse aliases, which can make a short file endless, and tags, which settings have no use for."""
+    """Refuse aliases, which can make a short file endless, deep nesting, and tags, which settings have no use for."""
+    depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        line = token.start_mark.line + 1
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > _DEEPEST:
+            raise ConfigError(f"{source}:{line}: settings must not be nested deeper than {_DEEPEST} levels.")
         if isinstance(token, yaml.AliasToken | yaml.TagToken):
-            line = token.start_mark.line + 1
             raise ConfigError(f"{source}:{line}: settings must not use YAML aliases or tags ('*name', '!tag').")
 
 

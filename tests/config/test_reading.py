@@ -110,13 +110,17 @@ def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
         "name: \x07bell",
         "name: 2020-99-99",  # looks like a date and is none
         "name: 0b_",  # looks like a number and is none
-        "[" * 3000,
         "? {a: 1}\n: b\n",
         "name: " + "9" * 5000,
     ],
 )
 def test_what_is_not_settings_is_refused(text: str) -> None:
     assert "run.yaml" in fails(text)
+
+
+def test_deep_nesting_is_refused_before_it_is_followed() -> None:
+    assert "deeper" in fails("name: " + "[" * 100_000)
+    assert "deeper" in fails("\n".join(f"{' ' * n}a:" for n in range(200)))
 
 
 def test_aliases_cannot_make_a_short_file_endless() -> None:
