@@ -1,8 +1,8 @@
 """What medfl costs on top of a plain loop: seconds per round, seconds to the first step, peak memory.
 
 The floor is the same FedAvg written as a loop over the sites with `torch.optim.AdamW`: same prepared studies, same
-batches, no messages, no checks, no run folder. Each side runs in a process of its own, in turn, so that both see the same
-state of the machine; ratios are formed pair by pair.
+batches, no messages, no checks, no run folder. Each side runs in a process of its own, in turn, so that both see the
+same state of the machine; ratios are formed pair by pair.
 
 Run: MEDFL_DATA=/path/to/data python benchmarks/speed.py --out speed.json
 """
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 CONFIG = Path(__file__).parents[1] / "configs" / "hippocampus.yaml"
 ROUNDS = 3
@@ -81,13 +82,13 @@ def _worker(kind: str, started: float) -> dict[str, float]:
 
 def _medfl(config: Any) -> tuple[list[float], float]:
     """Run through the same function as the command line; the final evaluation is cut off."""
-    import medfl.training.loop as loop
+    from medfl.training.optimizers import AdamW
     from pipelines.progress import Observer
     from pipelines.simulate import simulate
 
     first: list[float] = []
     seconds: list[float] = []
-    step = loop.LocalOptimizer.zero_grad
+    step = AdamW.step
 
     class StopAfterRoundsError(Exception):
         pass
@@ -102,13 +103,12 @@ def _medfl(config: Any) -> tuple[list[float], float]:
         def finishing(self) -> None:
             raise StopAfterRoundsError
 
-    def noticed(self: Any) -> None:
+    def noticed(optimizer: AdamW, learning_rate: float) -> None:
         if not first:
             first.append(time.time())
-        step(self)
+        step(optimizer, learning_rate)
 
-    loop.LocalOptimizer.zero_grad = noticed
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patch.object(AdamW, "step", noticed):
         try:
             simulate(config, Path(folder) / "run", observer=Watch())
         except StopAfterRoundsError:

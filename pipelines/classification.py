@@ -121,6 +121,10 @@ class ClassificationPipeline(Pipeline[JudgedStudy]):
             raise TooFewSubjectsError(f"No class has {minimum_subjects} subjects.")
         return dict(flatten_sums(sums, self._measured))
 
+    def score(self, judged: Sequence[JudgedStudy]) -> float:
+        """Return the mean log probability of the right class."""
+        return float(np.mean([np.log(max(one.probabilities[one.label], 1e-12)) for one in judged]))
+
     def finish(self, measures: Mapping[str, Arrays], *, seed: int) -> Finished:
         """Finish the sums of all sites together and of each alone."""
         sites = {site: unflatten_sums(arrays, self._measured) for site, arrays in measures.items()}

@@ -90,6 +90,10 @@ class Pipeline(ABC, Generic[Judged]):
         """
 
     @abstractmethod
+    def score(self, judged: Sequence[Judged]) -> float:
+        """Return one number for choosing between models at the site; more is better."""
+
+    @abstractmethod
     def finish(self, measures: Mapping[str, Arrays], *, seed: int) -> Finished:
         """Turn the measures of all sites into metrics with intervals.
 

@@ -38,7 +38,14 @@ class Predicted:
     refused: tuple[tuple[str, str], ...]
 
 
-def predict(run: Path, studies: Path, out: Path, *, progress: Callable[[int, int], None] | None = None) -> Predicted:
+def predict(
+    run: Path,
+    studies: Path,
+    out: Path,
+    *,
+    site: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Predicted:
     """Predict every study of a manifest, a folder or one file.
 
     Parameters
@@ -49,6 +56,8 @@ def predict(run: Path, studies: Path, out: Path, *, progress: Callable[[int, int
         manifest.csv, a folder of images, or one image.
     out : Path
         Folder for masks and predictions.csv; created.
+    site : str
+        Use the model that this site made its own; empty uses the global one.
     progress : callable or None
         Called with (done, total).
 
@@ -68,7 +77,8 @@ def predict(run: Path, studies: Path, out: Path, *, progress: Callable[[int, int
     device = choose_device(config)
     pipeline = build_pipeline(config, device)
     state = pipeline.network.shared_state()
-    load_arrays(state, {name: torch.from_numpy(array) for name, array in store.read_model().items()})
+    model = store.read_personal(site) if site else store.read_model()
+    load_arrays(state, {name: torch.from_numpy(array) for name, array in model.items()})
     found = _studies(studies)
     out.mkdir(parents=True, exist_ok=True)
     cases: list[Case] = []

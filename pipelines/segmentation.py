@@ -18,7 +18,7 @@ from medfl.data.dataset import PreparedStudy
 from medfl.data.preparation import IGNORED, Preparation
 from medfl.errors import ConfigError, ShapeError, TooFewSubjectsError
 from medfl.evaluation.measures import flatten, unflatten
-from medfl.evaluation.segmentation import SegmentationTask, measure_study, per_case
+from medfl.evaluation.segmentation import CASE_FIELDS, SegmentationTask, measure_study, per_case
 from medfl.evaluation.segmentation_metrics import finish
 from medfl.evaluation.segmentation_sums import blocks_from_studies
 from medfl.imaging.nifti import write_nifti
@@ -31,7 +31,8 @@ from medfl.privacy.protector import NoProtection
 from medfl.training.losses import segmentation_loss
 from pipelines.pipeline import Arrays, Case, Finished, Pipeline
 
-_OVERLAP = 0.25
+WINDOW_OVERLAP = 0.25
+"""Share of a window that its neighbor covers too."""
 
 Judged = NDArray[np.float64]
 
@@ -112,6 +113,12 @@ class SegmentationPipeline(Pipeline[Judged]):
             raise TooFewSubjectsError(f"Sums must describe at least {minimum_subjects} subjects, found fewer.")
         return dict(flatten(blocks_from_studies(subjects, np.stack(judged), self._measured)))
 
+    def score(self, judged: Sequence[Judged]) -> float:
+        """Return the Dice of all voxels together, averaged over classes that occur."""
+        tp, fp, fn = np.stack(judged)[:, :, [CASE_FIELDS.index(name) for name in ("tp", "fp", "fn")]].sum(axis=0).T
+        occurs = tp + fn > 0
+        return float(np.mean(2 * tp[occurs] / (2 * tp + fp + fn)[occurs])) if occurs.any() else 0.0
+
     def finish(self, measures: Mapping[str, Arrays], *, seed: int) -> Finished:
         """Finish the sums of all sites together and of each alone."""
         sites = {site: unflatten(arrays, self._measured.schema()) for site, arrays in measures.items()}
@@ -177,7 +184,7 @@ class SegmentationPipeline(Pipeline[Judged]):
             from monai.inferers.utils import sliding_window_inference
 
             tiled = sliding_window_inference(
-                image[None], self.task.patch, 4, self.network, overlap=_OVERLAP, mode="gaussian"
+                image[None], self.task.patch, 4, self.network, overlap=WINDOW_OVERLAP, mode="gaussian"
             )
             if not isinstance(tiled, Tensor):
                 raise ShapeError("sliding-window inference must give one tensor.")

@@ -31,6 +31,8 @@ from pipelines.pipeline import Case, Pipeline
 SPLITS = ("train", "val", "test")
 _LOCAL = "local/"
 _VARIATE = "variate/"
+_PERSONAL_RATE = 0.25
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class PipelineProgram:
@@ -83,41 +85,8 @@ class PipelineProgram:
         local = self._load(order, memory)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         rules, variate = self._rules(order, memory, parameters)
-        optimizer = make_optimizer(
-            training.optimizer, parameters, momentum=training.momentum, weight_decay=training.weight_decay
-        )
+        loss = self._fit(order.round, order.rounds, training.local_epochs, training.learning_rate, rules=rules)
         studies = self.studies["train"]
-        steps = -(-len(studies) // training.batch_size)
-        rng = np.random.default_rng([self.config.seed, order.round, *self.site.encode()])
-        torch.manual_seed(int(rng.integers(2**31)))
-        epochs = training.local_epochs
-        loss = 0.0
-        for epoch in range(epochs):
-            done = (order.round - 1) * epochs + epoch
-
-            def rate(step: int, done: int = done) -> float:
-                progress = (done + step / max(1, steps)) / (order.rounds * epochs)
-                warmup = min(0.5, 1 / (order.rounds * epochs))
-                return learning_rate(training.learning_rate, training.schedule, progress=progress, warmup=warmup)
-
-            batches = epoch_batches(
-                studies,
-                batch_size=training.batch_size,
-                patch=self.pipeline.patch,
-                augmentation=Augmentation(**training.augmentation.model_dump()),
-                rng=rng,
-            )
-            result = train_batches(
-                network,
-                batches,
-                loss=self.pipeline.loss,
-                optimizer=optimizer,
-                learning_rate=rate,
-                rules=rules,
-                max_gradient_norm=training.max_gradient_norm,
-                device=None if self.device.type == "cpu" else self.device,
-            )
-            loss = result.loss
         model = {name: tensor.cpu().numpy().copy() for name, tensor in network.shared_state().items()}
         for name in local:
             memory.arrays[_LOCAL + name] = model.pop(name)
@@ -127,12 +96,19 @@ class PipelineProgram:
         return TrainReply(model, control, subjects, len(studies), loss, time.perf_counter() - started)
 
     def evaluate(self, order: Order, memory: SiteMemory) -> EvaluateReply:
-        """Judge the model on one split, the quick metrics only."""
-        return self._judged(order, memory, keep_cases=False)
+        """Judge the model on one split."""
+        self._load(order, memory)
+        return self._judge(order, keep_cases=False)
 
     def finish(self, order: Order, memory: SiteMemory) -> EvaluateReply:
-        """Judge the final model in full and keep cases and predictions at the site."""
-        return self._judged(order, memory, keep_cases=True)
+        """Make the final model the site's own where that is asked for, judge it in full, keep what stays here."""
+        local = self._load(order, memory)
+        epochs = self.config.federation.personalize_epochs
+        if epochs and self.studies["train"]:
+            self._personalize(order.rounds, epochs)
+        if self.store is not None and (local or epochs):
+            self.store.write_personal(self.site, as_arrays(self.pipeline.network.shared_state()))
+        return self._judge(order, keep_cases=True)
 
     def load(self, model: Arrays) -> None:
         """Set every weight of the network to a whole model."""
@@ -193,12 +169,77 @@ class PipelineProgram:
             members = tuple(sorted({study.row.subject for study in self.studies[split]}))
             self.store.write_release(self.site, name, arrays, members)
 
-    def _judged(self, order: Order, memory: SiteMemory, *, keep_cases: bool) -> EvaluateReply:
+    def _fit(
+        self,
+        number: int,
+        rounds: int,
+        epochs: int,
+        rate: float,
+        *,
+        rules: Sequence[GradientRule] = (),
+        stream: int = 0,
+    ) -> float:
+        """Train the network as it stands on the site's training studies; return the last epoch's mean loss."""
+        network, training, studies = self.pipeline.network, self.config.training, self.studies["train"]
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = make_optimizer(
+            training.optimizer, parameters, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+        steps = -(-len(studies) // training.batch_size)
+        rng = np.random.default_rng([self.config.seed, stream or number, *self.site.encode()])
+        torch.manual_seed(int(rng.integers(2**31)))
+        loss = 0.0
+        for epoch in range(epochs):
+
+            def rate_at(step: int, done: int = (number - 1) * epochs + epoch) -> float:
+                progress = (done + step / max(1, steps)) / (rounds * epochs)
+                return learning_rate(rate, training.schedule, progress=progress, warmup=min(0.5, 1 / (rounds * epochs)))
+
+            result = train_batches(
+                network,
+                epoch_batches(
+                    studies,
+                    batch_size=training.batch_size,
+                    patch=self.pipeline.patch,
+                    augmentation=Augmentation(**training.augmentation.model_dump()),
+                    rng=rng,
+                ),
+                loss=self.pipeline.loss,
+                optimizer=optimizer,
+                learning_rate=rate_at,
+                rules=rules,
+                max_gradient_norm=training.max_gradient_norm,
+                device=None if self.device.type == "cpu" else self.device,
+            )
+            loss = result.loss
+        return loss
+
+    def _personalize(self, rounds: int, epochs: int) -> None:
+        """Train on the site's own studies, then keep the mix of before and after that validates best.
+
+        Without validation studies the model stays as it was: nothing here could tell a better one.
+        """
+        validation = self.studies["val"]
+        if not validation:
+            return
+        before = as_arrays(self.pipeline.network.shared_state())
+        self._fit(1, 1, epochs, self.config.training.learning_rate * _PERSONAL_RATE, stream=rounds + 1)
+        after = as_arrays(self.pipeline.network.shared_state())
+        scored = []
+        for share in _SHARES:
+            self.load(_mixed(before, after, share))
+            judged = [
+                self.pipeline.judge(study, self.pipeline.predict([study.image], 0)[0][0], full=False)
+                for study in validation
+            ]
+            scored.append((self.pipeline.score(judged), -share))
+        self.load(_mixed(before, after, -max(scored)[1]))
+
+    def _judge(self, order: Order, *, keep_cases: bool) -> EvaluateReply:
         split = str(order.options.get("split", "val"))
         studies = self.studies.get(split, [])
         settings = self.config.evaluation
         subjects = {study.row.subject for study in studies}
-        self._load(order, memory)
         judged, cases = [], []
         for study in studies:
             ((probabilities, spread),) = self.pipeline.predict(
@@ -254,6 +295,16 @@ def load_arrays(state: Mapping[str, Tensor], arrays: Mapping[str, Tensor]) -> No
 def as_arrays(state: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
     """Return copies of live tensors as arrays on the CPU."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
+
+
+def _mixed(before: Arrays, after: Arrays, share: float) -> Arrays:
+    """Interpolate floating arrays; counters come from the nearer side."""
+    return {
+        name: (array + share * (after[name] - array)).astype(array.dtype)
+        if array.dtype.kind == "f"
+        else (after if share >= 0.5 else before)[name]
+        for name, array in before.items()
+    }
 
 
 def write_table(path: Path, cases: Sequence[Case]) -> None:

@@ -99,12 +99,13 @@ def predict(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     studies: Annotated[Path, typer.Argument(metavar="STUDIES", help="Manifest, folder of images, or one image.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for masks and predictions.csv.")],
+    site: Annotated[str, typer.Option("--site", help="Use the model this site made its own.")] = "",
     as_json: Json = False,
 ) -> None:
     """Apply a trained model to new studies. Research use only."""
     from pipelines.predict import predict as predict_studies
 
-    done = predict_studies(run_folder, studies, out)
+    done = predict_studies(run_folder, studies, out, site=site)
     for name, sentence in done.refused:
         typer.echo(f"left out: {name}: {sentence}", err=True)
     if as_json:

@@ -76,7 +76,19 @@ Strategy = Annotated[
 
 
 class Federation(Settings):
-    """How the hub deals with the sites."""
+    """How the hub deals with the sites, and what sites do with the final model.
+
+    Attributes
+    ----------
+    strategy : Strategy
+    personalize_epochs : int
+        Epochs each site goes on training the final model on its own studies, at a quarter of the learning rate. It then
+        keeps the mix of before and after that does best on its validation studies. The result stays at the site.
+    minimum_replies : int
+        Fewer good replies leave the model as it is.
+    round_timeout_s, join_timeout_s : float
+        Longest wait for replies, and for sites to appear.
+    """
 
     strategy: Strategy = FedAvgStrategy()
     personalize_epochs: int = Field(default=0, ge=0, le=1000)

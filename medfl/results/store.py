@@ -139,6 +139,18 @@ class RunStore:
         """Read the global model."""
         return _unpacked(self.folder / "model.safetensors")[0]
 
+    def write_personal(self, site: str, arrays: Arrays) -> None:
+        """Write the model that one site made its own; stays at the site."""
+        write_bytes(self._made("personal") / f"{site}.safetensors", _packed(arrays, {}))
+
+    def read_personal(self, site: str) -> dict[str, NDArray[Any]]:
+        """Read the model that one site made its own."""
+        return _unpacked(self.folder / "personal" / f"{site}.safetensors")[0]
+
+    def read_model_card(self) -> str:
+        """Return the text of `model_card.md`."""
+        return self._text("model_card.md")
+
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write where the run can go on, as one file."""
         write_bytes(
