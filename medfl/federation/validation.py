@@ -1,6 +1,5 @@
 """Every reply is looked at before it may change anything."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -50,8 +49,8 @@ def check_count(name: str, value: Any, *, highest: int, lowest: int = 1) -> int:
     ReplyError
         With reason "count" if it is not a whole number in [lowest, highest].
     """
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not whole or value != int(value) or not lowest <= value <= highest:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not lowest <= value <= highest or value != int(value):
         raise ReplyError("count", f"{name} must be a whole number in [{lowest}, {highest}]")
     return int(value)
 
