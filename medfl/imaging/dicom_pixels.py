@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from io import FileIO
 from typing import Any
 
@@ -16,14 +17,16 @@ from medfl.imaging.dicom_facts import DicomHeader, PixelLayout
 from medfl.imaging.quiet import quiet_readers
 from medfl.imaging.regular_file import open_regular
 
-#: Decoders that are faster than the one pydicom would take first.
-_PREFERRED_PLUGIN = {
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
-    uid.RLELossless: "pylibjpeg",
+#: pydicom's decoder plugins, in the order in which they are tried: the fastest first. Not pylibjpeg for RLE: a damaged
+#: frame makes it raise what is no Exception. pyjpegls never returns from some damaged frames: see `decode_frames`.
+_PLUGINS = {
+    uid.JPEGLSLossless: ("pyjpegls", "gdcm"),
+    uid.JPEGLSNearLossless: ("pyjpegls", "gdcm"),
+    uid.JPEG2000Lossless: ("pylibjpeg", "gdcm"),
+    uid.JPEG2000: ("pylibjpeg", "gdcm"),
+    uid.RLELossless: ("pydicom",),
 }
+_ANY_PLUGIN = ("",)
 _LITTLE_ENDIAN = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)
 
 
@@ -37,6 +40,9 @@ def decode_frames(header: DicomHeader) -> Iterator[NDArray[np.generic]]:
 
     MONOCHROME1 is inverted within the stored bits, so that larger is always brighter; YBR becomes RGB. Bits above the
     stored ones are cleared. A yielded array is only valid until the next one.
+
+    Decoders are native code that damaged pixels can stop or keep busy forever; files that nobody vouches for are read
+    through `medfl.imaging.bounded.BoundedReader`.
 
     Parameters
     ----------
@@ -101,17 +107,20 @@ def _decoded_frames(file: FileIO, pixels: PixelLayout) -> Iterator[NDArray[np.ge
         "pixel_keyword": "PixelData",
         "pixel_vr": pixels.vr,
     }
-    decoder = get_decoder(syntax)
-    preferred = _PREFERRED_PLUGIN.get(syntax, "")
     for index in range(pixels.n_frames):
-        try:
-            frame, _ = decoder.as_array(value, index=index, decoding_plugin=preferred, **options)
-        except Exception:
-            if not preferred:
-                raise
-            frame, _ = decoder.as_array(value, index=index, **options)
+        frame = _first_success(syntax, value, index, options)
         planes = np.moveaxis(frame, -1, 0) if pixels.samples > 1 else frame[None]
         yield planes.astype(stored_dtype(pixels), copy=False)
+
+
+def _first_success(syntax: UID, value: bytes, index: int, options: dict[str, Any]) -> NDArray[np.generic]:
+    """Decode one frame with the first plugin that can."""
+    decoder = get_decoder(syntax)
+    *earlier, last = _PLUGINS.get(syntax, _ANY_PLUGIN)
+    for plugin in earlier:
+        with suppress(Exception):
+            return decoder.as_array(value, index=index, decoding_plugin=plugin, **options)[0]
+    return decoder.as_array(value, index=index, decoding_plugin=last, **options)[0]
 
 
 def _without_unused_bits(frame: NDArray[np.generic], pixels: PixelLayout) -> NDArray[np.generic]:
