@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
@@ -18,7 +19,7 @@ from medfl.imaging.quiet import quiet_readers
 from medfl.imaging.regular_file import open_regular
 
 #: pydicom's decoder plugins, in the order in which they are tried: the fastest first. Not pylibjpeg for RLE: a damaged
-#: frame makes it raise what is no Exception. pyjpegls never returns from some damaged frames: see `decode_frames`.
+#: frame makes it raise what is no Exception. pyjpegls may never return from a cut frame: see `_check_jpeg_ls_end`.
 _PLUGINS = {
     uid.JPEGLSLossless: ("pyjpegls", "gdcm"),
     uid.JPEGLSNearLossless: ("pyjpegls", "gdcm"),
@@ -108,9 +109,17 @@ def _decoded_frames(file: FileIO, pixels: PixelLayout) -> Iterator[NDArray[np.ge
         "pixel_vr": pixels.vr,
     }
     for index in range(pixels.n_frames):
+        if syntax in uid.JPEGLSTransferSyntaxes:
+            _check_jpeg_ls_end(value, index, pixels.n_frames)
         frame = _first_success(syntax, value, index, options)
         planes = np.moveaxis(frame, -1, 0) if pixels.samples > 1 else frame[None]
         yield planes.astype(stored_dtype(pixels), copy=False)
+
+
+def _check_jpeg_ls_end(value: bytes, index: int, n_frames: int) -> None:
+    """Refuse a JPEG-LS frame that was cut: its decoder would search for the end forever."""
+    if not get_frame(value, index, number_of_frames=n_frames).rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise ImageReadError("truncated", "A compressed frame must reach its end marker; it stops early.")
 
 
 def _first_success(syntax: UID, value: bytes, index: int, options: dict[str, Any]) -> NDArray[np.generic]:

@@ -302,8 +302,9 @@ def test_damaged_compressed_pixels_are_refused(syntax: str, tmp_path: Path) -> N
     dataset = image(noise)
     dataset.compress(syntax)
     whole = saved(dataset, tmp_path / "a").read_bytes()
-    (tmp_path / "a").write_bytes(whole[:-700])
-    assert reason_of(lambda: read_dicom(tmp_path / "a")) in ("bad_pixels", "truncated")
+    for cut in (700, 60, 14):
+        (tmp_path / "a").write_bytes(whole[:-cut])
+        assert reason_of(lambda: read_dicom(tmp_path / "a")) in ("bad_pixels", "truncated")
 
 
 def test_transfer_syntaxes_of_one_image_agree(real_data: Path) -> None:
