@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,14 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         skip_or_fail("MEDFL_DATA does not name the folder with the real data sets")
     return Path(str(folder)).resolve()
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[bool, str], None]:
+    """Return a check for what a test needs: (is it there, else the reason to skip)."""
+
+    def check(there: bool, reason: str) -> None:
+        if not there:
+            skip_or_fail(reason)
+
+    return check

@@ -9,6 +9,7 @@ import typer
 import medfl
 from app.cli.data import data_app
 from app.cli.exit_codes import FAILED, INTERRUPTED, exit_code
+from app.cli.export import export
 from app.cli.run import compare, demo, predict, run
 from medfl.errors import MedFLError
 
@@ -24,6 +25,7 @@ cli.command()(demo)
 cli.command()(run)
 cli.command()(compare)
 cli.command()(predict)
+cli.command()(export)
 
 
 def _version(wanted: bool) -> None:
