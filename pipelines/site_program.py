@@ -102,13 +102,28 @@ class PipelineProgram:
 
     def finish(self, order: Order, memory: SiteMemory) -> EvaluateReply:
         """Make the final model the site's own where that is asked for, judge it in full, keep what stays here."""
-        local = self._load(order, memory)
         epochs = self.config.federation.personalize_epochs
-        if epochs and self.studies["train"]:
-            self._personalize(order.rounds, epochs)
-        if self.store is not None and (local or epochs):
-            self.store.write_personal(self.site, as_arrays(self.pipeline.network.shared_state()))
+        model = self.final_model(order, memory, personalize_epochs=epochs)
+        if self.store is not None and (order.options.get("local-names") or epochs):
+            self.store.write_personal(self.site, model)
         return self._judge(order, keep_cases=True)
+
+    def final_model(self, order: Order, memory: SiteMemory, *, personalize_epochs: int) -> Arrays:
+        """Return the whole model this site uses in the end; the network holds it, too.
+
+        Parameters
+        ----------
+        order : Order
+            With the final global model.
+        memory : SiteMemory
+            Where local layers are.
+        personalize_epochs : int
+            Epochs of further training here; 0 leaves the model as it is.
+        """
+        self._load(order, memory)
+        if personalize_epochs and self.studies["train"]:
+            self._personalize(order.rounds, personalize_epochs)
+        return as_arrays(self.pipeline.network.shared_state())
 
     def load(self, model: Arrays) -> None:
         """Set every weight of the network to a whole model."""

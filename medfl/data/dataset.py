@@ -91,7 +91,8 @@ def prepare_all(
     manifest : Manifest
     preparation : Preparation
     cache : Path or None
-        Folder of the cache. Its key covers rows, preparation, encoder and size and time of every file.
+        Folder of the cache. Its key covers studies, labels, preparation, encoder and size and time of every file, but
+        neither sites nor splits: the same studies divided otherwise are found again.
     encoder : Module or None
         Frozen network whose features replace the image.
     progress : callable or None
@@ -144,8 +145,9 @@ def _encode_pending(studies: list[PreparedStudy], encoder: nn.Module) -> None:
 
 
 def _cache_key(manifest: Manifest, preparation: Preparation, encoder: nn.Module | None) -> str:
-    digest = hashlib.sha256(f"{manifest.digest()} {preparation.digest()}".encode())
-    for row in manifest.rows:
+    digest = hashlib.sha256(preparation.digest().encode())
+    for row in sorted(manifest.rows, key=lambda row: row.study):
+        digest.update(f"{row.study} {'' if row.has_mask else row.target}\n".encode())
         for path in [manifest.image_path(row), *([manifest.target_path(row)] if row.has_mask else [])]:
             try:
                 facts = path.stat()
