@@ -14,6 +14,10 @@ exact sums (each is a positive control in ``tests/evaluation/test_metrics_channe
   second moments leave with about three significant bits, which is plenty for an interval.
 
 Where a rule fails the sum still leaves, rounded to a step that is printed as the metric's error bound.
+
+What no rule for a single release can prevent: the same model measured twice, with and without one subject, shows that
+subject in the difference. So a site measures one model on one fixed set of subjects, once. Counts of categories
+(missed organs, right and wrong predictions) say how many subjects are in them, and if that is all or none, which.
 """
 
 import math

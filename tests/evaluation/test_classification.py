@@ -52,7 +52,7 @@ def close(metric: MetricValue, expected: float) -> None:
     assert abs(metric.value - expected) <= 1e-9 + (metric.error_bound or 0.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 2**31), st.integers(1, 4), st.sampled_from([BINARY, THREE]), st.booleans(), st.sampled_from([1, 4])
 )
