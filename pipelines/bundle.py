@@ -26,6 +26,10 @@ from pipelines.segmentation import WINDOW_OVERLAP
 _INFERENCE, _METADATA = "configs/inference.json", "configs/metadata.json"
 _TORCH, _SAFETENSORS = "models/model.pt", "models/model.safetensors"
 _README, _LICENSE = "docs/README.md", "docs/license.txt"
+_PERSONAL = """\
+> This bundle holds the shared model. The figures below are of the models that each site made of it for itself.
+
+"""
 _LICENSE_TEXT = """\
 The software that trained this model, medfl, is licensed under Apache-2.0. That license does not cover these weights.
 Who holds the rights to them, and what the terms of the training data allow, has to be written here before the bundle
@@ -61,7 +65,8 @@ def export_bundle(run: Path, out: Path) -> Path:
     text, plan = store.read_settings()
     config = parse_config(text, source="config.yaml")
     sections, weights = _whole_model(config, store)
-    metrics = store.read_metrics() if store.is_finished() else None
+    personal = config.federation.personalize_epochs > 0
+    metrics = store.read_metrics() if store.is_finished() and not personal else None
     inference = {"bundle_root": ".", **sections, "inferer": _inferer(config)}
     for folder in ("configs", "models", "docs"):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -69,7 +74,7 @@ def export_bundle(run: Path, out: Path) -> Path:
     torch.save(weights, packed)
     write_bytes(out / _TORCH, packed.getvalue())
     write_bytes(out / _SAFETENSORS, save_safetensors(weights))
-    write_text(out / _README, store.read_model_card())
+    write_text(out / _README, (_PERSONAL if personal else "") + store.read_model_card())
     write_text(out / _LICENSE, _LICENSE_TEXT)
     write_text(out / _METADATA, json.dumps(bundle_metadata(config, plan, metrics), indent=2) + "\n")
     write_text(out / _INFERENCE, json.dumps(inference, indent=2) + "\n")

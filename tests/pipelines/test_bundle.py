@@ -14,6 +14,7 @@ from app.cli.main import cli
 from medfl.config.reading import dump_config, parse_config
 from medfl.config.settings import Config
 from medfl.errors import ConfigError, RunFolderError
+from medfl.results.metrics import MetricValue, RunMetrics
 from medfl.results.store import RunStore
 from pipelines.build import build_pipeline
 from pipelines.bundle import export_bundle, load_bundle
@@ -162,6 +163,15 @@ def test_a_model_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="whole model; with strategy 'fedbn' the sites keep"):
         export_bundle(run, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_figures_of_the_sites_own_models_are_not_passed_off_as_the_bundles(tmp_path: Path) -> None:
+    run, _ = a_run(_CLASSIFICATION + "federation: {personalize_epochs: 2}\n", tmp_path / "run")
+    value = MetricValue(value=0.9, ci_low=0.8, ci_high=1.0, n=9)
+    RunStore(run).write_metrics(RunMetrics(split="test", pooled={"auroc": value}, sites={}))
+    bundle = export_bundle(run, tmp_path / "bundle")
+    assert json.loads((bundle / "configs" / "metadata.json").read_text())["eval_metrics"] == {}
+    assert "This bundle holds the shared model." in (bundle / "docs" / "README.md").read_text()
 
 
 def test_a_network_that_monai_cannot_build_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""What `flwr run` would send to every site."""
+
+import io
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from flwr.cli.build import build_fab_from_files
+
+import medfl
+
+_REPOSITORY = Path(__file__).parents[2]
+_SMALL = 1024 * 1024
+
+
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Flower's own use of pathspec
+def test_the_bundle_is_small_and_holds_code_only() -> None:
+    places = ("pyproject.toml", ".gitignore", "medfl/**/*", "pipelines/**/*", "app/**/*", "configs/*", "tests/**/*")
+    files = {
+        path.relative_to(_REPOSITORY).as_posix(): path
+        for pattern in places
+        for path in _REPOSITORY.glob(pattern)
+        if path.is_file()
+    }
+    ignored = {"data/patients.json": b"{}", "runs/one/plan.json": b"{}", "runs/one/metrics.json": b"{}"}
+    bundle, _ = build_fab_from_files(files | ignored)
+    names = zipfile.ZipFile(io.BytesIO(bundle)).namelist()
+    assert len(bundle) < _SMALL
+    expected = {
+        path.relative_to(_REPOSITORY).as_posix()
+        for room in ("medfl", "pipelines")
+        for path in (_REPOSITORY / room).rglob("*.py")
+    }
+    assert set(names) == {*expected, "pyproject.toml", ".info/CONTENT"}
+
+
+def test_project_and_package_name_one_version() -> None:
+    project = tomllib.loads((_REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["version"] == medfl.__version__
