@@ -11,6 +11,7 @@ from medfl.evaluation.intervals import interval, ratio_of_totals
 from medfl.evaluation.measures import MeasureBlock, merge
 from medfl.results.metrics import MetricValue
 
+_SMALLEST_SHARE = 0.01
 Sites = Sequence[Mapping[str, MeasureBlock]]
 
 
@@ -130,6 +131,8 @@ def totals_metric(
 ) -> MetricValue:
     """Finish any metric in [0, 1] of non-negative totals.
 
+    Draws below 1 % of a total are lifted to it, so that the metric stays defined with very few subjects.
+
     Parameters
     ----------
     sites : sequence of mapping of str to MeasureBlock
@@ -156,7 +159,8 @@ def totals_metric(
     if not np.isfinite(value):
         return MetricValue(value=None, n=pooled.n_subjects, note=join_notes("nothing to measure", left_out))
     bound = float(max(value - low, high - value)) if np.isfinite([low, high]).all() else 1.0
-    limits = interval(lambda draws: metric(np.maximum(draws, 0.0)), blocks, seed=seed)
+    floor = _SMALLEST_SHARE * pooled.totals
+    limits = interval(lambda draws: metric(np.maximum(draws, floor)), blocks, seed=seed)
     return metric_value(float(value), limits, n=pooled.n_subjects, bound=bound, upper=1.0, notes=(note, left_out))
 
 

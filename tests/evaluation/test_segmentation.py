@@ -231,3 +231,14 @@ def test_real_hippocampus_masks_are_measured(real_data: Path) -> None:
     assert 0.7 < (metrics["dice_mean"].value or 0) < 0.95
     assert 0.9 < (metrics["hd95_mm"].value or 0) < 1.5
     assert metrics["dice_mean/anterior"].error_bound is None
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_smallest_site_still_gets_intervals(seed: int) -> None:
+    rows = measured_table(seed, 5, absent_share=0.0, missed_share=0.0)
+    metrics = finish([blocks_from_studies([f"s{i}" for i in range(5)], rows, TASK)], TASK)
+    for key in ("dice_mean/anterior", "dice_pooled/anterior", "iou_pooled", "hd95_mm"):
+        low, high = metrics[key].ci_low, metrics[key].ci_high
+        assert low is not None
+        assert high is not None
+        assert low < (metrics[key].value or 0) < high
