@@ -17,7 +17,7 @@ from medfl.imaging.volume import Volume
 IGNORED = 255
 """Value of voxels of a prepared mask that count neither for nor against the model."""
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Preparation:
             If the volume has another number of dimensions or channels.
         """
         array = self._checked(volume)
-        tensor = torch.from_numpy(array.astype(np.float32, copy=False))
+        tensor = torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
         target = self._target_shape(volume)
         if target != tuple(tensor.shape[1:]):
             mode = "bilinear" if self.dimensions == 2 else "trilinear"
@@ -120,7 +120,8 @@ class Preparation:
             )
         if array.shape[0] != self.channels:
             if self.channels == 1 and array.shape[0] in (2, 3, 4):
-                return array[:1] if np.array_equal(array[0], array[1]) else array[:3].mean(axis=0, keepdims=True)
+                color = array[:3]
+                return color[:1] if bool((color == color[:1]).all()) else color.mean(axis=0, keepdims=True)
             raise ImageReadError("channels", f"the image must have {self.channels} channels, found {array.shape[0]}")
         return array
 

@@ -193,8 +193,11 @@ class Hub:
                     result.suppressed[facts.site] = suppressed
                 else:
                     highest = facts.subjects.get(split, _HIGHEST_COUNT)
-                    result.subjects[facts.site] = check_count("subjects", report.get("subjects"), highest=highest)
-                    result.measures[facts.site] = arrays_in(reply, MEASURES)
+                    subjects = check_count("subjects", report.get("subjects"), highest=highest)
+                    measures = arrays_in(reply, MEASURES)
+                    if not measures:
+                        raise ReplyError("no_measures", "a reply without a reason to hold back must hold measures")
+                    result.subjects[facts.site], result.measures[facts.site] = subjects, measures
             except ReplyError as error:
                 result.suppressed[facts.site] = f"refused: {error.reason}"
             missing.discard(facts.site)
