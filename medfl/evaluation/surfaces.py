@@ -72,7 +72,9 @@ def surface_scores(
     SurfaceScores
     """
     scale = np.asarray(spacing_mm, dtype=np.float64)
-    ours, theirs = (np.argwhere(surface_voxels(mask)) * scale for mask in (predicted, reference))
+    # Coordinates start at 1: scipy's tree splits next to the smallest one, and next to 0 lies a denormal number, on
+    # which it recurses without end where the processor flushes denormals (as torch.set_flush_denormal makes it do).
+    ours, theirs = ((np.argwhere(surface_voxels(mask)) + 1) * scale for mask in (predicted, reference))
     there = cKDTree(theirs).query(ours)[0]
     back = cKDTree(ours).query(theirs)[0]
     every = np.concatenate([there, back])

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -66,3 +69,15 @@ def test_spacing_moves_distances_in_millimetres() -> None:
     first[2, 2, 1], second[2, 2, 4] = True, True
     assert surface_scores(first, second, spacing_mm=(1, 1, 2.0), tolerance_mm=1.0) == (6.0, 6.0, 0.0)
     assert surface_scores(first, first, spacing_mm=(1, 1, 2.0), tolerance_mm=0.0) == (0.0, 0.0, 1.0)
+
+
+def test_distances_survive_a_process_that_flushes_denormals() -> None:
+    code = (
+        "import numpy as np, torch; torch.set_flush_denormal(True); "
+        "from medfl.evaluation.surfaces import surface_scores; r = np.random.default_rng(0); "
+        "a, b = r.random((2, 30, 40, 30)) > 0.5; "
+        "print(surface_scores(a, b, spacing_mm=(1, 1, 1), tolerance_mm=1.0).hd95_mm)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0
+    assert float(finished.stdout) == 1.0
