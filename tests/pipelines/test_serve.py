@@ -139,3 +139,26 @@ def test_measures_that_cannot_be_used_leave_the_others_and_are_named(
         assert metrics.suppressed["site-2"].startswith("refused: "), kind
         assert metrics.pooled.keys() == metrics.sites["site-1"].keys(), kind
         assert PLANTED not in str(metrics)
+
+
+def test_scaffold_with_equal_sites_is_fedavg(make_config: MakeConfig, tmp_path: Path) -> None:
+    models = {}
+    for kind in ("fedavg", "scaffold"):
+        config = make_config(
+            "training={rounds: 3, batch_size: 64, optimizer: sgd, learning_rate: 0.05, schedule: constant}",
+            "task.patch=[64, 64]",
+            "evaluation.every=0",
+            f"federation.strategy.kind={kind}",
+        )
+        prepared = prepare(config, None, Observer())
+        first, second = prepared.programs.values()
+        second.studies = first.studies
+        sites = {program.site: make_client_app(lambda context, p=program: p) for program in (first, second)}
+        grid = LoopbackGrid(sites, {})
+        with grid.open():
+            serve(grid, config, RunStore(tmp_path / kind), sites=2, pipeline=prepared.pipeline)
+        models[kind] = RunStore(tmp_path / kind).read_model()
+        moved = [np.abs(array - prepared.start[name]).max() for name, array in models[kind].items()]
+        assert max(moved) > 0.01
+    for name, array in models["fedavg"].items():
+        np.testing.assert_allclose(models["scaffold"][name], array, rtol=1e-3, atol=1e-4, err_msg=name)
