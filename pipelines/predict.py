@@ -9,13 +9,14 @@ import torch
 
 from medfl.config.reading import parse_config
 from medfl.data.manifest import read_manifest
-from medfl.errors import DataError, ImageReadError
+from medfl.errors import ConfigError, DataError, ImageReadError
 from medfl.imaging.bounded import BoundedReader
 from medfl.imaging.volume import Volume
 from medfl.results.store import RunStore, file_stem
 from pipelines.build import build_pipeline, choose_device
+from pipelines.case_table import write_table
 from pipelines.pipeline import Case, Pipeline
-from pipelines.site_program import load_arrays, write_table
+from pipelines.weights import load_arrays
 
 _SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg")
 
@@ -71,12 +72,16 @@ def predict(
         If there is no study.
     RunFolderError
         If the run has no model.
+    ConfigError
+        If the model needs a site's own layers and no site is named.
     """
     store = RunStore(run)
     config = parse_config(store.read_settings()[0], source="config.yaml")
     device = choose_device(config)
     pipeline = build_pipeline(config, device)
     state = pipeline.network.shared_state()
+    if config.federation.strategy.kind == "fedbn" and not site:
+        raise ConfigError("A FedBN run has no model that is whole without a site's own layers. Name one with --site.")
     model = store.read_personal(site) if site else store.read_model()
     load_arrays(state, {name: torch.from_numpy(array) for name, array in model.items()})
     found = _studies(studies)

@@ -32,6 +32,18 @@ def release_record(config: Config, sites: Sequence[SiteFacts], history: History)
                 site=site.site, what="model weights after local training", subjects=site.subjects["train"], times=sent
             )
         )
+        if config.federation.strategy.kind == "scaffold":
+            releases.append(
+                Release(site=site.site, what="change of control variate", subjects=site.subjects["train"], times=sent)
+            )
+        releases.append(
+            Release(
+                site=site.site,
+                what="mean training loss and seconds of a round",
+                subjects=site.subjects["train"],
+                times=sent,
+            )
+        )
         for split, times in (("val", validations), ("test", 1)):
             enough = site.subjects[split] >= config.evaluation.minimum_subjects
             releases.append(

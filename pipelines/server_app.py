@@ -23,7 +23,7 @@ from pipelines.plan import make_plan
 from pipelines.progress import Observer
 from pipelines.releases import release_record
 from pipelines.run_config import hub_settings
-from pipelines.site_program import as_arrays
+from pipelines.weights import as_arrays
 
 app = ServerApp()
 
@@ -97,7 +97,7 @@ def serve(
     model = as_arrays(pipeline.network.shared_state())
     history, done = History(), 0
     checkpoint = store.read_checkpoint() if resume else None
-    if checkpoint is not None:
+    if checkpoint is not None and not all(record.skipped for record in store.read_history().rounds):
         model = _part(checkpoint.arrays, _MODEL)
         strategy.restore(_part(checkpoint.arrays, _STRATEGY))
         done = checkpoint.round

@@ -23,8 +23,9 @@ from pipelines.client_app import make_client_app
 from pipelines.pipeline import Pipeline
 from pipelines.progress import Observer
 from pipelines.server_app import SITES, serve
-from pipelines.site_program import PipelineProgram, as_arrays
+from pipelines.site_program import PipelineProgram
 from pipelines.sources import cache_folder, load_sites
+from pipelines.weights import as_arrays
 
 
 @dataclass(frozen=True)

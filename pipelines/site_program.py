@@ -1,32 +1,25 @@
 """One hospital's side of a run: a pipeline over the site's own studies."""
 
-import csv
-import io
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from medfl.config.settings import Config
-from medfl.data.augmentation import Augmentation
-from medfl.data.batches import epoch_batches
 from medfl.data.dataset import PreparedStudy
 from medfl.data.manifest import Manifest
-from medfl.errors import ShapeError, TooFewSubjectsError
+from medfl.errors import TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, SiteFacts, SiteMemory, TrainReply
 from medfl.imaging.read import read_image
-from medfl.results.atomic import write_text
 from medfl.results.store import RunStore, file_stem
 from medfl.training.gradient_rules import ControlVariate, GradientRule, Proximal
-from medfl.training.loop import train_batches
-from medfl.training.optimizers import make_optimizer
-from medfl.training.schedule import learning_rate
+from pipelines.case_table import cell
+from pipelines.fit import Stretch, fit
 from pipelines.pipeline import Case, Pipeline
+from pipelines.weights import as_arrays, load_arrays, mixed
 
 SPLITS = ("train", "val", "test")
 _LOCAL = "local/"
@@ -85,7 +78,8 @@ class PipelineProgram:
         local = self._load(order, memory)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         rules, variate = self._rules(order, memory, parameters)
-        loss = self._fit(order.round, order.rounds, training.local_epochs, training.learning_rate, rules=rules)
+        stretch = Stretch(order.round, order.rounds, training.local_epochs, training.learning_rate)
+        loss = self._fit(stretch, stream=order.round, rules=rules)
         studies = self.studies["train"]
         model = {name: tensor.cpu().numpy().copy() for name, tensor in network.shared_state().items()}
         for name in local:
@@ -184,50 +178,18 @@ class PipelineProgram:
             members = tuple(sorted({study.row.subject for study in self.studies[split]}))
             self.store.write_release(self.site, name, arrays, members)
 
-    def _fit(
-        self,
-        number: int,
-        rounds: int,
-        epochs: int,
-        rate: float,
-        *,
-        rules: Sequence[GradientRule] = (),
-        stream: int = 0,
-    ) -> float:
-        """Train the network as it stands on the site's training studies; return the last epoch's mean loss."""
-        network, training, studies = self.pipeline.network, self.config.training, self.studies["train"]
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = make_optimizer(
-            training.optimizer, parameters, momentum=training.momentum, weight_decay=training.weight_decay
+    def _fit(self, stretch: Stretch, *, stream: int, rules: Sequence[GradientRule] = ()) -> float:
+        """Train on the site's own studies; seed, stream and site decide every random number."""
+        rng = np.random.default_rng([self.config.seed, stream, *self.site.encode()])
+        return fit(
+            self.pipeline,
+            self.studies["train"],
+            self.config.training,
+            stretch,
+            device=self.device,
+            rng=rng,
+            rules=rules,
         )
-        steps = -(-len(studies) // training.batch_size)
-        rng = np.random.default_rng([self.config.seed, stream or number, *self.site.encode()])
-        torch.manual_seed(int(rng.integers(2**31)))
-        loss = 0.0
-        for epoch in range(epochs):
-
-            def rate_at(step: int, done: int = (number - 1) * epochs + epoch) -> float:
-                progress = (done + step / max(1, steps)) / (rounds * epochs)
-                return learning_rate(rate, training.schedule, progress=progress, warmup=min(0.5, 1 / (rounds * epochs)))
-
-            result = train_batches(
-                network,
-                epoch_batches(
-                    studies,
-                    batch_size=training.batch_size,
-                    patch=self.pipeline.patch,
-                    augmentation=Augmentation(**training.augmentation.model_dump()),
-                    rng=rng,
-                ),
-                loss=self.pipeline.loss,
-                optimizer=optimizer,
-                learning_rate=rate_at,
-                rules=rules,
-                max_gradient_norm=training.max_gradient_norm,
-                device=None if self.device.type == "cpu" else self.device,
-            )
-            loss = result.loss
-        return loss
 
     def _personalize(self, rounds: int, epochs: int) -> None:
         """Train on the site's own studies, then keep the mix of before and after that validates best.
@@ -238,17 +200,18 @@ class PipelineProgram:
         if not validation:
             return
         before = as_arrays(self.pipeline.network.shared_state())
-        self._fit(1, 1, epochs, self.config.training.learning_rate * _PERSONAL_RATE, stream=rounds + 1)
+        rate = self.config.training.learning_rate * _PERSONAL_RATE
+        self._fit(Stretch(1, 1, epochs, rate), stream=rounds + 1)
         after = as_arrays(self.pipeline.network.shared_state())
         scored = []
         for share in _SHARES:
-            self.load(_mixed(before, after, share))
+            self.load(mixed(before, after, share))
             judged = [
                 self.pipeline.judge(study, self.pipeline.predict([study.image], 0)[0][0], full=False)
                 for study in validation
             ]
             scored.append((self.pipeline.score(judged), -share))
-        self.load(_mixed(before, after, -max(scored)[1]))
+        self.load(mixed(before, after, -max(scored)[1]))
 
     def _judge(self, order: Order, *, keep_cases: bool) -> EvaluateReply:
         split = str(order.options.get("split", "val"))
@@ -266,7 +229,7 @@ class PipelineProgram:
                 cases.append(self._case(study, one, probabilities, spread))
         if cases and self.store is not None:
             columns = list(cases[0])
-            self.store.write_cases(self.site, columns, [[_cell(case[name]) for name in columns] for case in cases])
+            self.store.write_cases(self.site, columns, [[cell(case[name]) for name in columns] for case in cases])
         try:
             measures = self.pipeline.measures(
                 [study.row.subject for study in studies], judged, minimum_subjects=settings.minimum_subjects
@@ -288,50 +251,3 @@ class PipelineProgram:
             path = self.pipeline.write_prediction(probabilities, image, folder / file_stem(row.study))
             case["prediction"] = "" if path is None else f"predictions/{self.site}/{path.name}"
         return case
-
-
-def load_arrays(state: Mapping[str, Tensor], arrays: Mapping[str, Tensor]) -> None:
-    """Copy arrays into live tensors of the same names and shapes.
-
-    Raises
-    ------
-    ShapeError
-        If names or shapes differ.
-    """
-    if state.keys() != arrays.keys():
-        raise ShapeError(f"the model must hold {len(state)} arrays with the network's names, found {len(arrays)}.")
-    with torch.no_grad():
-        for name, tensor in state.items():
-            if tensor.shape != arrays[name].shape:
-                raise ShapeError(f"{name} must have shape {tuple(tensor.shape)}, found {tuple(arrays[name].shape)}.")
-            tensor.copy_(arrays[name])
-
-
-def as_arrays(state: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    """Return copies of live tensors as arrays on the CPU."""
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in state.items()}
-
-
-def _mixed(before: Arrays, after: Arrays, share: float) -> Arrays:
-    """Interpolate floating arrays; counters come from the nearer side."""
-    return {
-        name: (array + share * (after[name] - array)).astype(array.dtype)
-        if array.dtype.kind == "f"
-        else (after if share >= 0.5 else before)[name]
-        for name, array in before.items()
-    }
-
-
-def write_table(path: Path, cases: Sequence[Case]) -> None:
-    """Write cases as CSV, atomically; all have the same columns, at least one is there."""
-    columns = list(cases[0])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([columns, *([_cell(case[name]) for name in columns] for case in cases)])
-    write_text(path, text.getvalue())
-
-
-def _cell(value: str | float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -26,7 +26,8 @@ class Augmentation:
     rotate_degrees : float
         Largest angle about each axis.
     scale_range : float
-        Largest relative change of size along each axis, below 1.
+        Largest relative change of size along each axis, below 1. An image that is turned or scaled is also shifted by
+        up to 5 % of half its size.
     """
 
     flip_axes: tuple[int, ...] = ()
@@ -144,7 +145,8 @@ def _affine(
     result = np.empty((count, dimensions, dimensions + 1), dtype=np.float32)
     for index in range(count):
         turns = rng.uniform(-1, 1, len(planes)) * np.deg2rad(augmentation.rotate_degrees)
-        turns *= rng.random() < augmentation.rotate
+        turns_now, scales_now = rng.random() < augmentation.rotate, rng.random() < augmentation.scale
+        turns *= turns_now
         matrix = np.eye(dimensions)
         for (first, second), angle in zip(planes, turns, strict=True):
             rotation = np.eye(dimensions)
@@ -152,7 +154,7 @@ def _affine(
             rotation[first, second], rotation[second, first] = -np.sin(angle), np.sin(angle)
             matrix = matrix @ rotation
         limit = np.log1p(augmentation.scale_range)
-        scales = np.exp(rng.uniform(-limit, limit, dimensions) * (rng.random() < augmentation.scale))
+        scales = np.exp(rng.uniform(-limit, limit, dimensions) * scales_now)
         result[index, :, :dimensions] = np.diag(1 / half) @ (matrix @ np.diag(scales)) @ np.diag(half)
-        result[index, :, dimensions] = rng.uniform(-_SHIFT, _SHIFT, dimensions)
+        result[index, :, dimensions] = rng.uniform(-_SHIFT, _SHIFT, dimensions) * (turns_now or scales_now)
     return result

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from medfl.data.augmentation import Augmentation, apply, draw
 from medfl.data.dataset import PreparedStudy
+from medfl.errors import ShapeError
 
 
 def epoch_batches(
@@ -35,6 +36,11 @@ def epoch_batches(
     ------
     image : Tensor of shape (B, C, *patch), float32
     target : Tensor of shape (B, 1, *patch) or (B,), int64
+
+    Raises
+    ------
+    ShapeError
+        If images differ in size and there is no patch.
     """
     order = rng.permutation(len(studies))
     for start in range(0, len(order), batch_size):
@@ -42,6 +48,8 @@ def epoch_batches(
         pairs = [(study.image, study.target) for study in chosen]
         if patch is not None:
             pairs = [_cropped(image, target, patch, rng) for image, target in pairs]
+        if len({tuple(image.shape) for image, _ in pairs}) > 1:
+            raise ShapeError("images of one batch must have one size; set preprocessing.size, or a patch.")
         image = torch.stack([image for image, _ in pairs])
         target = torch.stack([target for _, target in pairs])
         if target.ndim > 1:

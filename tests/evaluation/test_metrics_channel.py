@@ -29,6 +29,8 @@ from .channel_attacks import (
     spell_out,
 )
 
+pytestmark = pytest.mark.slow
+
 TASK = SegmentationTask(("organ",))
 BINARY = ClassificationTask(("no", "yes"))
 SURDS = np.sqrt(np.arange(1, 17))

@@ -19,7 +19,7 @@ from medfl.results.store import RunStore
 from pipelines.build import build_pipeline
 from pipelines.bundle import export_bundle, load_bundle
 from pipelines.plan import make_plan
-from pipelines.site_program import as_arrays
+from pipelines.weights import as_arrays
 
 _SEGMENTATION = """
 name: organs
