@@ -40,7 +40,9 @@ layers: setup
 	$(BIN)/lint-imports
 
 benchmarks: setup
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	mkdir -p runs/benchmarks
+	for script in benchmarks/[a-z]*.py; do \
+		$(BIN)/python $$script --out runs/benchmarks/$$(basename $$script .py).json || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -94,9 +94,7 @@ def judge_ensemble(config: Config, prepared: Prepared, models: Mapping[str, Arra
             program.load(model)
             predicted = [pipeline.predict([study.image], 0)[0][0] for study in studies]
             summed = [a + b for a, b in zip(summed, predicted, strict=True)] if summed else predicted
-        judged = [
-            pipeline.judge(study, total / len(models), full=True) for study, total in zip(studies, summed, strict=True)
-        ]
+        judged = [pipeline.judge(study, total / len(models)) for study, total in zip(studies, summed, strict=True)]
         try:
             measures[site] = pipeline.measures(
                 [study.row.subject for study in studies],

@@ -102,7 +102,7 @@ class ClassificationPipeline(Pipeline[JudgedStudy]):
             results.append((probabilities[0], probabilities.std(dim=0, correction=0)))
         return results
 
-    def judge(self, study: PreparedStudy, probabilities: Tensor, *, full: bool) -> JudgedStudy:
+    def judge(self, study: PreparedStudy, probabilities: Tensor) -> JudgedStudy:
         """Keep probabilities beside the class."""
         values = probabilities.double().numpy()
         return JudgedStudy(values / values.sum(), int(study.target))

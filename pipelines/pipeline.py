@@ -76,8 +76,8 @@ class Pipeline(ABC, Generic[Judged]):
         """
 
     @abstractmethod
-    def judge(self, study: PreparedStudy, probabilities: Tensor, *, full: bool) -> Judged:
-        """Compare one prediction with its reference; `full` adds the slow metrics."""
+    def judge(self, study: PreparedStudy, probabilities: Tensor) -> Judged:
+        """Compare one prediction with its reference."""
 
     @abstractmethod
     def measures(self, subjects: Sequence[str], judged: Sequence[Judged], *, minimum_subjects: int) -> Arrays:

@@ -95,8 +95,8 @@ class SegmentationPipeline(Pipeline[Judged]):
         self.network.eval()
         return [self._predict(image.to(self.device), passes) for image in images]
 
-    def judge(self, study: PreparedStudy, probabilities: Tensor, *, full: bool) -> Judged:
-        """Return one row of numbers per class; surface distances only when `full`."""
+    def judge(self, study: PreparedStudy, probabilities: Tensor) -> Judged:
+        """Return one row of numbers per class."""
         reference = study.target.numpy()
         predicted = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
         counted = reference != IGNORED

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from medfl.config.reading import dump_config
 from medfl.config.settings import Config
-from medfl.errors import ConfigError, FederationError, ReplyError, RunFolderError
+from medfl.errors import ConfigError, FederationError, ReplyError, RunFolderError, ShapeError
 from medfl.federation.hub import Hub, Limits, Measured
 from medfl.federation.program import Arrays, SiteFacts
 from medfl.results.history import History, RoundRecord
@@ -103,6 +103,10 @@ def serve(
         done = checkpoint.round
         history = store.read_history().until(done)
     store.write_settings(dump_config(config), make_plan(config, digests or {}))
+    if federation.minimum_replies > sites:
+        raise ConfigError(
+            f"federation.minimum_replies must be at most the {sites} sites, got {federation.minimum_replies}."
+        )
     members = hub.gather(sites)
     rounds = config.training.rounds
     observer.started(tuple(facts.site for facts in members), rounds, done)
@@ -111,6 +115,7 @@ def serve(
         model, record = _round(hub, pipeline, config, model, number, observer)
         history = History(rounds=(*history.rounds, record))
         store.write_history(history)
+        store.write_privacy(release_record(config, members, history))
         arrays = {_MODEL + name: array for name, array in model.items()}
         arrays |= {_STRATEGY + name: array for name, array in strategy.state().items()}
         arrays |= {SITES + name: array for name, array in (save_sites() if save_sites else {}).items()}
@@ -172,7 +177,7 @@ def _finished(pipeline: Pipeline[Any], measured: Measured, seed: int) -> Finishe
         return Finished({}, {})
     try:
         return pipeline.finish(measured.measures, seed=seed)
-    except ReplyError:
+    except (ReplyError, ShapeError):
         return _finished_without_bad_sites(pipeline, measured, seed)
 
 
@@ -182,8 +187,8 @@ def _finished_without_bad_sites(pipeline: Pipeline[Any], measured: Measured, see
         try:
             pipeline.finish({site: arrays}, seed=seed)
             good[site] = arrays
-        except ReplyError as error:
-            bad[site] = f"refused: {error.reason}"
+        except (ReplyError, ShapeError) as error:
+            bad[site] = f"refused: {getattr(error, 'reason', 'bad_measures')}"
     finished = pipeline.finish(good, seed=seed) if good else Finished({}, {})
     return Finished(finished.pooled, finished.sites, bad)
 

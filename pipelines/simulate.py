@@ -14,17 +14,18 @@ from medfl.data.dataset import Refusal, prepare_all
 from medfl.data.manifest import Manifest
 from medfl.errors import ConfigError, DataError, RunFolderError
 from medfl.federation.loopback import LoopbackGrid
-from medfl.federation.program import Arrays
+from medfl.federation.program import SITE_NAME, Arrays
 from medfl.federation.records import from_record, to_record
 from medfl.results.metrics import RunMetrics
 from medfl.results.store import RunStore, file_stem
 from pipelines.build import build_pipeline, choose_device
 from pipelines.client_app import make_client_app
 from pipelines.pipeline import Pipeline
+from pipelines.plan import make_plan
 from pipelines.progress import Observer
 from pipelines.server_app import SITES, serve
 from pipelines.site_program import PipelineProgram
-from pipelines.sources import cache_folder, load_sites
+from pipelines.sources import cache_folder, load_sites, set_aside
 from pipelines.weights import as_arrays
 
 
@@ -39,11 +40,17 @@ class Run:
     metrics : RunMetrics
     refusals : tuple of Refusal
         Studies that could not be used.
+    quarantined : int
+        Files that the import set aside before.
+    quarantine : Path
+        The table that says why.
     """
 
     folder: Path
     metrics: RunMetrics
     refusals: tuple[Refusal, ...]
+    quarantined: int
+    quarantine: Path
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
     if checkpoint is not None:
         _restore(grid, checkpoint.arrays)
     digests = {site: prepared.manifest.where(site=site).digest() for site in prepared.programs}
+    if store.is_started() and store.read_settings()[1].get("sha256") != make_plan(config, digests)["sha256"]:
+        raise ConfigError(f"{out} holds a run on other data or of another version of medfl. Choose another --out.")
     with grid.open():
         metrics = serve(
             grid,
@@ -104,7 +113,8 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
             observer=observer,
             save_sites=lambda: _memories(grid),
         )
-    return Run(store.folder, metrics, prepared.refusals)
+    quarantined, table = set_aside(config)
+    return Run(store.folder, metrics, prepared.refusals, quarantined, table)
 
 
 def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepared:
@@ -149,6 +159,10 @@ def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepa
 
 
 def _check_names(manifest: Manifest) -> None:
+    if not all(SITE_NAME.fullmatch(site) for site in manifest.sites()):
+        raise DataError(
+            "Site names must be letters, digits, blanks, '.', '_' or '-', at most 64. Check the site column."
+        )
     try:
         for row in manifest.rows:
             file_stem(row.site)

@@ -11,7 +11,7 @@ from torch import Tensor
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.data.manifest import Manifest
-from medfl.errors import TooFewSubjectsError
+from medfl.errors import ImageReadError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, SiteFacts, SiteMemory, TrainReply
 from medfl.imaging.read import read_image
 from medfl.results.store import RunStore, file_stem
@@ -206,10 +206,7 @@ class PipelineProgram:
         scored = []
         for share in _SHARES:
             self.load(mixed(before, after, share))
-            judged = [
-                self.pipeline.judge(study, self.pipeline.predict([study.image], 0)[0][0], full=False)
-                for study in validation
-            ]
+            judged = [self.pipeline.judge(study, self.pipeline.predict([study.image], 0)[0][0]) for study in validation]
             scored.append((self.pipeline.score(judged), -share))
         self.load(mixed(before, after, -max(scored)[1]))
 
@@ -223,7 +220,7 @@ class PipelineProgram:
             ((probabilities, spread),) = self.pipeline.predict(
                 [study.image], settings.uncertainty_passes if keep_cases else 0
             )
-            one = self.pipeline.judge(study, probabilities, full=keep_cases)
+            one = self.pipeline.judge(study, probabilities)
             judged.append(one)
             if keep_cases and self.store is not None:
                 cases.append(self._case(study, one, probabilities, spread))
@@ -247,7 +244,10 @@ class PipelineProgram:
         case |= {"visit_date": row.visit_date, "sex": row.sex, "age": row.age, "scanner": row.scanner}
         if self.store is not None and self.config.evaluation.save_predictions:
             folder = self.store.predictions_of(self.site)
-            image = read_image(self.manifest.image_path(row))
+            try:
+                image = read_image(self.manifest.image_path(row))
+            except ImageReadError:
+                image = None
             path = self.pipeline.write_prediction(probabilities, image, folder / file_stem(row.study))
             case["prediction"] = "" if path is None else f"predictions/{self.site}/{path.name}"
         return case

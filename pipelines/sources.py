@@ -1,5 +1,6 @@
 """From the data settings to one manifest with sites and splits."""
 
+import csv
 import hashlib
 import json
 import os
@@ -53,6 +54,25 @@ def load_sites(config: Config) -> Manifest:
         manifest = _found(config)
     manifest = _divided(manifest, config)
     return _split(manifest, config.data.split)
+
+
+def set_aside(config: Config) -> tuple[int, Path]:
+    """Return how many files the import of these settings' source set aside, and the table that says why."""
+    source = config.data.source
+    match source:
+        case ManifestSource():
+            table = _existing(source.path).with_name("quarantine.csv")
+        case NiftiSource():
+            table = _import_folder(config, [_existing(source.images), _existing(source.targets)]) / "quarantine.csv"
+        case IndexSource():
+            inputs = [_existing(name) for name in (source.index, source.images, source.targets) if name]
+            table = _import_folder(config, inputs) / "quarantine.csv"
+        case PhantomSource():
+            table = _import_folder(config, []) / "quarantine.csv"
+    if not table.exists():
+        return 0, table
+    with table.open(newline="") as file:
+        return max(0, sum(1 for _ in csv.reader(file)) - 1), table
 
 
 def load_site(path: Path, name: str, config: Config) -> Manifest:
@@ -151,6 +171,6 @@ def _import_folder(config: Config, inputs: list[Path]) -> Path:
     for place in inputs:
         files = sorted(place.rglob("*")) if place.is_dir() else [place]
         for file in files:
-            facts = file.stat()
+            facts = file.lstat()
             digest.update(f"{file} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return cache_folder() / "imports" / digest.hexdigest()[:32]

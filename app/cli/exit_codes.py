@@ -15,7 +15,6 @@ USAGE = 2
 CONFIGURATION = 3
 DATA = 4
 NETWORK = 5
-INTERRUPTED = 130
 
 _CODES: tuple[tuple[type[MedFLError], int], ...] = (
     (ConfigError, CONFIGURATION),

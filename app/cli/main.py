@@ -1,5 +1,6 @@
 """The `medfl` command."""
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 
 import medfl
 from app.cli.data import data_app
-from app.cli.exit_codes import FAILED, INTERRUPTED, exit_code
+from app.cli.exit_codes import FAILED, exit_code
 from app.cli.export import export
 from app.cli.run import compare, demo, predict, run
 from medfl.errors import MedFLError
@@ -42,6 +43,9 @@ def _root(
     del version
     if debug:
         os.environ["MEDFL_DEBUG"] = "1"
+        logging.basicConfig(level=logging.INFO)
+        for house in ("medfl", "pipelines", "app"):
+            logging.getLogger(house).setLevel(logging.DEBUG)
 
 
 def main() -> None:
@@ -54,9 +58,6 @@ def main() -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        typer.echo("interrupted; go on with --resume", err=True)
-        sys.exit(INTERRUPTED)
     except Exception as error:
         if os.environ.get("MEDFL_DEBUG"):
             raise

@@ -23,6 +23,8 @@ def run(
     """Train and judge a model over the sites of one configuration."""
     from medfl.config.reading import load_config
 
+    if resume and out is None:
+        raise typer.BadParameter("--resume needs --out RUN, the folder of the run that goes on.")
     loaded = load_config(config, tuple(settings or ()))
     folder = out or Path("runs") / f"{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
     _simulate(loaded, folder, resume=resume, as_json=as_json)
@@ -52,11 +54,14 @@ def _simulate(config: object, folder: Path, *, resume: bool, as_json: bool) -> N
         finished = simulate(config, folder, resume=resume, observer=display)
     if as_json:
         metrics = json.loads(finished.metrics.model_dump_json())
-        typer.echo(json.dumps({"run": str(folder), "metrics": metrics}))
+        answer = {"run": str(folder), "metrics": metrics, "left_out": len(finished.refusals)}
+        typer.echo(json.dumps(answer | {"set_aside_at_import": finished.quarantined}))
         return
     print_metrics(finished.metrics)
     for refusal in finished.refusals:
         typer.echo(f"left out: study {refusal.study}: {refusal.detail}", err=True)
+    if finished.quarantined:
+        typer.echo(f"set aside at import: {finished.quarantined} files, see {finished.quarantine}", err=True)
     typer.echo(f"\nRun folder: {folder}")
 
 

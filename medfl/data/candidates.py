@@ -100,7 +100,7 @@ def find_nifti(images: Path, targets: Path | None, *, subject_pattern: str = "",
     for key, image in image_files.items():
         name = shown_name(images, image)
         match = pattern.search(key) if pattern else None
-        if pattern and match is None:
+        if pattern and (match is None or not subject_of(match)):
             quarantined.append(Quarantined(name, "no_subject", "The name must match the subject pattern."))
         elif targets is not None and key not in mask_files:
             quarantined.append(Quarantined(name, "no_target", "The image must have a mask of the same name."))

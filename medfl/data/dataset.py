@@ -65,6 +65,8 @@ def prepare_study(row: StudyRow, manifest: Manifest, preparation: Preparation) -
     image = preparation.image(volume)
     if preparation.label_values:
         target = preparation.label(row.target)
+    elif not row.has_mask:
+        raise ImageReadError("no_target", "a study needs a mask to train on or to be judged by; it has none")
     else:
         reference = read_image(manifest.target_path(row))
         if reference.spatial_shape != volume.spatial_shape:

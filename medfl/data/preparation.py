@@ -71,7 +71,7 @@ class Preparation:
         target = self._target_shape(volume)
         if target != tuple(tensor.shape[1:]):
             mode = "bilinear" if self.dimensions == 2 else "trilinear"
-            shrinks = self.dimensions == 2 and target[0] < tensor.shape[1]
+            shrinks = self.dimensions == 2 and any(new < old for new, old in zip(target, tensor.shape[1:], strict=True))
             tensor = functional.interpolate(tensor[None], size=list(target), mode=mode, antialias=shrinks)[0]
         return _unit(tensor) if self.intensity == "unit" else _zscore(tensor)
 

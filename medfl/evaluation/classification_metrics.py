@@ -100,7 +100,7 @@ def _confusion_metrics(
     counts = np.sum([site.counts for site in sent], axis=0)
     effective = np.sum([site.counts / site.design[:, None] for site in sent], axis=0)
     n = sum(site.brier.n_subjects for site in sent)
-    draws = resample_confusion(effective, _DRAWS, np.random.default_rng(seed))
+    draws = resample_confusion(effective, _DRAWS, np.random.default_rng(seed), studies=counts.sum(axis=1))
     notes = (left_out, "" if all((site.design == 1).all() for site in sent) else _CONSERVATIVE)
     subjects = dict(zip(task.class_names, np.sum([site.subjects for site in sent], axis=0).tolist(), strict=True))
     behind = {f"sensitivity/{name}": count for name, count in subjects.items()}

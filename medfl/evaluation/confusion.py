@@ -112,7 +112,9 @@ def matthews(tables: Array) -> Array:
     return np.asarray(np.where(root > 0, over / np.where(root > 0, root, 1.0), 0.0))
 
 
-def resample_confusion(effective: Array, draws: int, generator: np.random.Generator) -> Array:
+def resample_confusion(
+    effective: Array, draws: int, generator: np.random.Generator, *, studies: Array | None = None
+) -> Array:
     """Draw confusion matrices: class shares, then each class's predictions, from their Dirichlet posteriors.
 
     The prior weighs one study per row, 1/K in each cell: for two classes the Jeffreys prior of a proportion.
@@ -124,6 +126,8 @@ def resample_confusion(effective: Array, draws: int, generator: np.random.Genera
         Counts over design effects.
     draws : int
     generator : Generator
+    studies : ndarray of shape (K,), optional
+        Studies per true class; the mix of classes is drawn around theirs. The default takes the mix of `effective`.
 
     Returns
     -------
@@ -133,7 +137,9 @@ def resample_confusion(effective: Array, draws: int, generator: np.random.Genera
     k = len(effective)
     occurring = np.flatnonzero(effective.sum(axis=1) > 0)
     tables = np.zeros((draws, k, k))
-    shares = generator.dirichlet(effective[occurring].sum(axis=1) + 1.0 / k, size=draws)
+    sizes = effective[occurring].sum(axis=1)
+    mix = sizes if studies is None else studies[occurring] / studies[occurring].sum() * sizes.sum()
+    shares = generator.dirichlet(mix + 1.0 / k, size=draws)
     for place, row in enumerate(occurring):
         predictions = generator.dirichlet(effective[row] + 1.0 / k, size=draws)
         tables[:, row] = shares[:, place, None] * predictions

@@ -266,6 +266,18 @@ def unflatten(
     return blocks
 
 
+def largest_group(arrays: Mapping[str, NDArray[np.generic]]) -> int:
+    """Return the largest number of subjects that a site's arrays claim to describe; 0 when they claim none.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        What the site sent, segmentation or classification.
+    """
+    counts = [array for name, array in arrays.items() if name.endswith("n_subjects") or name == "subjects"]
+    return max((int(array.max()) for array in counts if array.dtype.kind == "i" and array.size), default=0)
+
+
 def checked_array(part: NDArray[np.generic] | None) -> NDArray[np.float64]:
     """Refuse a missing part or one that holds anything but numbers.
 

@@ -1,7 +1,6 @@
 """The hub's side of a round: ask, wait no longer than allowed, look at every reply, join what is left."""
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from medfl.errors import FederationError, ReplyError
+from medfl.evaluation.measures import largest_group
 from medfl.federation.guard import WORDS
-from medfl.federation.program import Arrays, Option, SiteFacts
+from medfl.federation.program import SITE_NAME, Arrays, Option, SiteFacts
 from medfl.federation.records import (
     CONTROL,
     DESCRIBE,
@@ -34,7 +34,6 @@ from medfl.results.history import SiteRound
 _POLL_S = 0.5
 _HIGHEST_COUNT = 10_000_000
 _LONGEST_REASON = 80
-_SITE = re.compile(r"\w[\w .-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -197,6 +196,7 @@ class Hub:
                     measures = arrays_in(reply, MEASURES)
                     if not measures:
                         raise ReplyError("no_measures", "a reply without a reason to hold back must hold measures")
+                    check_count("subjects of a block", largest_group(measures), highest=subjects, lowest=0)
                     result.subjects[facts.site], result.measures[facts.site] = subjects, measures
             except ReplyError as error:
                 result.suppressed[facts.site] = f"refused: {error.reason}"
@@ -276,7 +276,7 @@ def _report(reply: Message) -> Mapping[str, Any]:
 def _facts(reply: Message) -> SiteFacts:
     report = _report(reply)
     site = report.get("site")
-    if not isinstance(site, str) or not _SITE.fullmatch(site):
+    if not isinstance(site, str) or not SITE_NAME.fullmatch(site):
         raise ReplyError("site_name", "a site's name must be letters, digits, blanks, '.', '_' or '-', at most 64")
 
     def counts(what: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What the hub can ask a site to do, in plain values: no message, no wire."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -7,6 +8,9 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
+SITE_NAME = re.compile(r"\w[\w .-]{0,63}")
+"""What a site may be called on the wire."""
+
 Option = int | float | str | bool | list[str]
 
 

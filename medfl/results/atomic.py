@@ -11,6 +11,8 @@ from pathlib import Path
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`: temporary file, fsync, rename, fsync of the folder.
 
+    The file can be read by its owner only: what medfl writes is mostly for one site's eyes.
+
     Parameters
     ----------
     path : Path
@@ -23,7 +25,6 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -141,11 +141,11 @@ class RunStore:
 
     def write_personal(self, site: str, arrays: Arrays) -> None:
         """Write the model that one site made its own; stays at the site."""
-        write_bytes(self._made("personal") / f"{site}.safetensors", _packed(arrays, {}))
+        write_bytes(self._made("personal") / f"{file_stem(site)}.safetensors", _packed(arrays, {}))
 
     def read_personal(self, site: str) -> dict[str, NDArray[Any]]:
         """Read the model that one site made its own."""
-        return _unpacked(self.folder / "personal" / f"{site}.safetensors")[0]
+        return _unpacked(self.folder / "personal" / f"{file_stem(site)}.safetensors")[0]
 
     def read_model_card(self) -> str:
         """Return the text of `model_card.md`."""

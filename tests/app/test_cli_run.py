@@ -110,3 +110,41 @@ def test_predict_without_a_run_says_so(medfl: Medfl, tmp_path: Path) -> None:
     outcome = medfl("predict", tmp_path / "none", tmp_path, "--out", tmp_path / "predicted")
     assert outcome.code == 4
     assert "must exist in the run folder" in outcome.err
+
+
+def test_resume_needs_the_folder_it_goes_on_in(medfl: Medfl, tiny: Path) -> None:
+    outcome = medfl("run", tiny, "--resume")
+    assert outcome.code == 2
+    assert "--out" in outcome.err
+
+
+def test_files_that_the_import_set_aside_are_announced(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    assert medfl("run", tiny, "--out", tmp_path / "first", "--set", "training.rounds=1").code == 0
+    found = sorted((tmp_path / "cache").rglob("images/*.png"))
+    pictures = tmp_path / "pictures"
+    for kind in ("yes", "no"):
+        (pictures / kind).mkdir(parents=True)
+    for number, path in enumerate(found):
+        (pictures / ("yes" if number % 2 else "no") / path.name).write_bytes(path.read_bytes())
+    (pictures / "yes" / "broken.png").write_bytes(b"no picture")
+    imported = medfl("data", "import", "folder", pictures, "--out", tmp_path / "site")
+    assert imported.code == 0, imported.err
+    config = tmp_path / "classify.yaml"
+    config.write_text(
+        f"""
+name: classify
+task: {{kind: classification, dimensions: 2, classes: {{'no': ['no'], 'yes': ['yes']}}}}
+data:
+  source: {{kind: manifest, path: {tmp_path / "site" / "manifest.csv"}}}
+  sites: {{kind: iid, count: 2}}
+  split: {{train: 0.5, validation: 0.0, test: 0.5}}
+preprocessing: {{size: [32, 32]}}
+network: {{kind: densenet, initial_features: 4, growth_rate: 2, block_layers: [1, 1]}}
+training: {{rounds: 1, batch_size: 4}}
+evaluation: {{every: 0, minimum_subjects: 3}}
+compute: {{threads: 1}}
+"""
+    )
+    outcome = medfl("run", config, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "set aside at import: 1 files" in outcome.err

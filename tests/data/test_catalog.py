@@ -40,6 +40,12 @@ def serve(handler: Callable[..., SimpleHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(autouse=True)
+def _without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "mirror").mkdir()

@@ -249,7 +249,7 @@ def test_names_that_cannot_be_files_are_refused_before_anything_is_written(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = make_config("data.sites={kind: column, merge: {site-1: ../up}}")
-    with pytest.raises(DataError, match="file names"):
+    with pytest.raises(DataError, match="Site names"):
         simulate(config, tmp_path / "run")
     assert not (tmp_path / "up").exists()
     assert not RunStore(tmp_path / "run").is_started()
