@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks here are tiny; a second thread would only wait
+
 
 def skip_or_fail(reason: str) -> None:
     """Skip with the reason; fail instead where the environment promised that everything is there."""
