@@ -68,7 +68,7 @@ def parse_config(text: str, *, source: str = "configuration", overrides: tuple[s
 
 def dump_config(config: Config) -> str:
     """Return the resolved settings as YAML; reading it back gives an equal `Config`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
 
 
 def _loaded(text: str, source: str) -> tuple[Any, Node | None]:

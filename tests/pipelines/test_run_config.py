@@ -2,7 +2,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medfl.config.reading import dump_config, parse_config
@@ -26,6 +26,8 @@ def a_config(class_name: str = "structure-a") -> Config:
 
 
 @given(st.text(min_size=1, max_size=20).filter(lambda name: "${" not in name))
+@example(name="\x85")
+@example(name="\u2028")
 def test_a_plan_of_many_lines_with_any_text_survives_the_journey(name: str) -> None:
     config = a_config(name)
     sent = HubSettings(config, Path("/runs/one"), sites=3)
