@@ -5,7 +5,7 @@ from html import escape
 
 from medfl.results.history import History
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 760, 300, 64, 34, 24
+_WIDTH, _HEIGHT, _LEFT, _TOP, _GAP, _BOTTOM, _COLUMNS = 760, 330, 64, 34, 24, 78, 2
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}line{stroke:#9996}path{fill:none;stroke-width:2}"
@@ -51,7 +51,7 @@ def _panel(title: str, series: Series, rounds: int, x: float, width: float) -> s
     values = [value for points in series.values() for _, value in points]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     high = high if high > low else low + 1.0
-    inner_width, inner_height = width - _LEFT - 10, _HEIGHT - _TOP - 44
+    inner_width, inner_height = width - _LEFT - 10, _HEIGHT - _TOP - _BOTTOM
     parts = [f'<text x="{x + _LEFT:.0f}" y="18" font-weight="600">{escape(title)}</text>']
     for tick in (low, (low + high) / 2, high):
         y = _TOP + inner_height * (1 - (tick - low) / (high - low))
@@ -70,9 +70,12 @@ def _panel(title: str, series: Series, rounds: int, x: float, width: float) -> s
         ]
         parts.append(_line(drawn, color))
         parts.append(
-            f'<text x="{x + _LEFT + 4 + (position % 3) * inner_width / 3:.1f}" '
-            f'y="{_HEIGHT - 24 + 15 * (position // 3):.1f}" style="fill:{color}">{escape(name)}</text>'
+            f'<text x="{x + _LEFT + (position % _COLUMNS) * inner_width / _COLUMNS:.1f}" '
+            f'y="{_HEIGHT - 38 + 16 * (position // _COLUMNS):.1f}" style="fill:{color}">{escape(name)}</text>'
         )
+    for anchor, place, number in (("start", 0.0, 1), ("end", inner_width, rounds)):
+        where = f'x="{x + _LEFT + place:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="{anchor}"'
+        parts.append(f"<text {where}>round {number}</text>")
     return "".join(parts)
 
 
