@@ -13,8 +13,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to reuse large blocks.
 
     A training step allocates and frees the same activations again and again. By default glibc maps each of them anew
-    and the kernel clears every page: a tenth of a training step on small volumes, and two thirds of encoding a batch
-    of pictures. The process's peak memory does not change; between steps it stays near its peak.
+    and the kernel clears every page. The process's peak memory does not change; between steps it stays near its peak.
 
     Returns
     -------
