@@ -12,7 +12,9 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from medfl.config.settings import Config
 from medfl.data.manifest import Manifest
 from medfl.federation.loopback import LoopbackGrid
 from medfl.federation.program import Arrays, Order, SiteMemory
+from medfl.results.atomic import write_text
 from pipelines.baselines import train_local, train_pooled
 from pipelines.compare import with_strategy
 from pipelines.progress import Observer
@@ -42,24 +45,53 @@ def main() -> None:
     parser.add_argument("--only-folds", type=int, default=0, help="stop after so many folds; 0 runs all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="written after every fold; folds found there are not run again")
     arguments = parser.parse_args()
-    config = load_config(CONFIG, tuple(arguments.settings))
-    names = arguments.strategies.split(",")
-    dice: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    config = load_config(CONFIG, (*arguments.settings, "compute.threads=1"))
+    done = _earlier(arguments.out, config)
     began = time.perf_counter()
-    for seed in range(arguments.seeds):
-        for fold in range(arguments.only_folds or arguments.folds):
-            prepared = _fold(config.model_copy(update={"seed": seed}), fold, arguments.folds)
-            for name, found in _models(prepared[0], prepared[1], names).items():
-                for site, patients in found.items():
-                    for patient, value in patients.items():
-                        dice[name][site][patient].append(value)
-            print(f"seed {seed} fold {fold}: {time.perf_counter() - began:.0f} s", flush=True)
-    _report({name: _means(sites) for name, sites in dice.items()})
-    if arguments.out:
-        arguments.out.write_text(json.dumps(dice, indent=1) + "\n")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {
+            pool.submit(_job, config, seed, fold, arguments.folds, arguments.strategies.split(",")): f"{seed}/{fold}"
+            for seed in range(arguments.seeds)
+            for fold in range(arguments.only_folds or arguments.folds)
+            if f"{seed}/{fold}" not in done
+        }
+        for finished in as_completed(waiting):
+            done[waiting[finished]] = finished.result()
+            print(f"seed/fold {waiting[finished]}: {time.perf_counter() - began:.0f} s", flush=True)
+            if arguments.out:
+                kept = {"config": config.model_dump(mode="json"), "folds": done}
+                write_text(arguments.out, json.dumps(kept, indent=1) + "\n")
+    _report(_joined(done))
+
+
+def _earlier(out: Path | None, config: Config) -> dict[str, dict[str, Dice]]:
+    """Return the folds that an earlier call with the same settings has finished."""
+    if out is None or not out.exists():
+        return {}
+    kept = json.loads(out.read_text())
+    if kept["config"] != config.model_dump(mode="json"):
+        raise SystemExit(f"{out} holds figures of other settings. Choose another --out.")
+    found: dict[str, dict[str, Dice]] = kept["folds"]
+    return found
+
+
+def _job(config: Config, seed: int, fold: int, folds: int, names: list[str]) -> dict[str, Dice]:
+    return _models(*_fold(config.model_copy(update={"seed": seed}), fold, folds), names)
+
+
+def _joined(done: Mapping[str, Mapping[str, Dice]]) -> dict[str, Dice]:
+    """Return each model's Dice of every patient, averaged over seeds."""
+    values: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for models in done.values():
+        for name, sites in models.items():
+            for site, patients in sites.items():
+                for patient, value in patients.items():
+                    values[name][site][patient].append(value)
+    return {name: _means(sites) for name, sites in values.items()}
 
 
 def _fold(config: Config, fold: int, folds: int) -> tuple[Config, Prepared]:
