@@ -12,6 +12,9 @@ The tree; the command line maps each branch to one exit code::
     ├── FederationError        a federated run cannot go on
     │   └── ReplyError         one site's reply was refused; carries a reason code
     ├── TooFewSubjectsError    a number would describe fewer subjects than the site allows
+    ├── PrivacyError           a protection cannot do what it is asked to; nothing was released
+    │   ├── KeyFileError       a key is missing, unsafe, wrong, expired, revoked or used up
+    │   └── EnvelopeError      a sealed release was changed, or is meant for somebody else
     └── RunFolderError         a run folder is missing a file, or holds something unreadable
 
 Messages say what must hold, what was found and what to do. They never hold a patient value, a key or the path
@@ -85,6 +88,18 @@ class ReplyError(FederationError):
 
 class TooFewSubjectsError(MedFLError):
     """A number would describe fewer subjects than the site allows."""
+
+
+class PrivacyError(MedFLError):
+    """A protection cannot do what it is asked to; nothing was released."""
+
+
+class KeyFileError(PrivacyError):
+    """A key is missing, unsafe, wrong, expired, revoked or used up."""
+
+
+class EnvelopeError(PrivacyError):
+    """A sealed release was changed on its way, or is meant for somebody else."""
 
 
 class RunFolderError(MedFLError):

@@ -20,8 +20,8 @@ from medfl.evaluation.classification_metrics import finish
 from medfl.evaluation.classification_sums import sums_from_predictions
 from medfl.evaluation.classification_wire import flatten_sums, unflatten_sums
 from medfl.imaging.volume import Volume
-from medfl.networks.backbones import EFFICIENTNET_FEATURES, EfficientNetLite0, densenet
-from medfl.networks.heads import vector_head
+from medfl.networks.backbones import EfficientNetLite0, densenet
+from medfl.networks.heads import pooling_head, vector_head
 from medfl.networks.split_network import SplitNetwork
 from medfl.privacy.protector import NoProtection
 from medfl.training.losses import classification_loss
@@ -57,6 +57,7 @@ class ClassificationPipeline(Pipeline[JudgedStudy]):
         self.device = device
         self.task = task
         self.patch = None
+        self._network = network
         self._measured = ClassificationTask(
             class_names=tuple(task.classes), min_subjects=config.evaluation.minimum_subjects
         )
@@ -71,8 +72,8 @@ class ClassificationPipeline(Pipeline[JudgedStudy]):
         )
         backbone: nn.Module
         if isinstance(network, EfficientNetNetwork):
-            self.encoder = EfficientNetLite0().to(device).eval().requires_grad_(False)
-            backbone, features, dropout = nn.Identity(), EFFICIENTNET_FEATURES, network.dropout
+            self.encoder = EfficientNetLite0(network.layer).to(device).eval().requires_grad_(False)
+            backbone, head = nn.Identity(), self.feature_head(self.encoder.shape(prepared.size))
         elif isinstance(network, DenseNetNetwork):
             self.encoder = None
             backbone, features = densenet(
@@ -82,14 +83,21 @@ class ClassificationPipeline(Pipeline[JudgedStudy]):
                 growth_rate=network.growth_rate,
                 block_layers=network.block_layers,
             )
-            dropout = 0.0
+            head = vector_head(features=features, classes=len(task.classes), dropout=0.0)
         else:
             raise ConfigError(f"network {network.kind!r} cannot classify.")
-        head = vector_head(features=features, classes=len(task.classes), dropout=dropout)
         self.network = SplitNetwork(
             backbone, NoProtection(), head, frozen_backbone=isinstance(network, EfficientNetNetwork)
         ).to(device)
         self.loss = classification_loss()
+
+    def feature_head(self, shape: tuple[int, ...]) -> nn.Module:
+        """Return a head on vectors (C,) or on maps (C, H, W)."""
+        network = self._network
+        if not isinstance(network, EfficientNetNetwork):
+            return super().feature_head(shape)
+        make = vector_head if len(shape) == 1 else pooling_head
+        return make(features=shape[0], classes=len(self.task.classes), dropout=network.dropout, hidden=network.hidden)
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Tensor], passes: int) -> list[tuple[Tensor, Tensor]]:

@@ -17,10 +17,14 @@ from medfl.federation.guard import guard
 from medfl.federation.program import SiteProgram
 from medfl.results.store import RunStore
 from pipelines.build import build_pipeline, choose_device
+from pipelines.custody import Custody, FolderCustody, MemoryCustody, custody_beside
+from pipelines.feature_program import make_program
 from pipelines.plan import make_plan
 from pipelines.run_config import OUT, PLAN, plan_text
 from pipelines.site_program import PipelineProgram
 from pipelines.sources import cache_folder, load_site, load_sites
+
+_NO_KEYS = "keys"
 
 FindProgram = Callable[[Context], SiteProgram]
 
@@ -51,14 +55,26 @@ def make_client_app(find_program: FindProgram) -> ClientApp:
     def finish(message: Message, context: Context) -> Message:
         return site.finish(message, context, find_program(context))
 
+    @client_app.query("sums")
+    def sums(message: Message, context: Context) -> Message:
+        return site.sums(message, find_program(context))
+
+    @client_app.query("choose")
+    def choose(message: Message, context: Context) -> Message:
+        return site.choose(message, find_program(context))
+
+    @client_app.query("release")
+    def release(message: Message, context: Context) -> Message:
+        return site.release(message, context, find_program(context))
+
     return client_app
 
 
 def program_of(context: Context) -> SiteProgram:
     """Return the program of the site this process stands for.
 
-    A real site names itself, its manifest and optionally a state folder in the node configuration; each run gets a
-    folder of its own there. In Flower's simulation the partition number picks one of the plan's simulated sites, and
+    A real site names itself, its manifest and optionally a state folder and a folder of keys in the node configuration;
+    each run gets a folder of its own in the state. In Flower's simulation the partition number picks one of the plan's simulated sites, and
     all of them write into the run folder, as in `pipelines.simulate`.
 
     Raises
@@ -68,21 +84,28 @@ def program_of(context: Context) -> SiteProgram:
     """
     node, plan = context.node_config, plan_text(context.run_config)
     if "manifest" in node:
-        return _real_site(plan, context.run_id, str(node["site"]), str(node["manifest"]), str(node.get("state", "")))
+        return _real_site(
+            plan,
+            context.run_id,
+            str(node["site"]),
+            str(node["manifest"]),
+            state=str(node.get("state", "")),
+            keys=str(node.get("keys", "")),
+        )
     if "partition-id" in node:
         return _simulated_site(plan, int(str(node["partition-id"])), str(context.run_config.get(OUT, "")))
     raise ConfigError('The node configuration must name site and manifest: --node-config \'site="a" manifest="..."\'')
 
 
 @lru_cache(maxsize=4)
-def _real_site(plan: str, run_id: int, name: str, manifest: str, state: str) -> PipelineProgram:
+def _real_site(plan: str, run_id: int, name: str, manifest: str, *, state: str, keys: str) -> PipelineProgram:
     config = parse_config(plan, source=PLAN)
     own = load_site(Path(manifest), name, config)
     store = None
     if state:
         store = RunStore(Path(state) / f"{config.name}-{run_id}")
         store.write_settings(dump_config(config), make_plan(config, {name: own.digest()}))
-    return _program(config, name, own, store)
+    return _program(config, name, own, store, FolderCustody(Path(keys or _NO_KEYS), create=False))
 
 
 @lru_cache(maxsize=64)
@@ -92,14 +115,20 @@ def _simulated_site(plan: str, number: int, out: str) -> PipelineProgram:
     sites = manifest.sites()
     if number >= len(sites):
         raise ConfigError(f"The plan has {len(sites)} simulated sites, node number {number} has none. Start as many.")
-    return _program(config, sites[number], manifest.where(site=sites[number]), RunStore(Path(out)) if out else None)
+    store = RunStore(Path(out)) if out else None
+    custody = MemoryCustody() if store is None else custody_beside(store, config)
+    return _program(config, sites[number], manifest.where(site=sites[number]), store, custody)
 
 
-def _program(config: Config, name: str, manifest: Manifest, store: RunStore | None) -> PipelineProgram:
+def _program(
+    config: Config, name: str, manifest: Manifest, store: RunStore | None, custody: Custody
+) -> PipelineProgram:
     device = choose_device(config)
     pipeline = build_pipeline(config, device)
     studies, _ = prepare_all(manifest, pipeline.preparation, cache=cache_folder(), encoder=pipeline.encoder)
-    return PipelineProgram(name, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
+    return make_program(
+        name, pipeline, studies, manifest=manifest, config=config, store=store, device=device, custody=custody
+    )
 
 
 app = make_client_app(program_of)

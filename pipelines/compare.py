@@ -18,6 +18,7 @@ from pipelines.progress import Observer
 from pipelines.simulate import Prepared, prepare, simulate
 
 BASELINES = ("local", "ensemble", "pooled")
+STRATEGIES = ("fedavg", "fedprox", "fedbn", "fedadam", "scaffold")
 _STRATEGY: TypeAdapter[Strategy] = TypeAdapter(Strategy)
 
 

@@ -10,16 +10,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.data.preparation import Preparation
+from medfl.errors import ConfigError
 from medfl.imaging.volume import Volume
+from medfl.networks.backbones import EfficientNetLite0
 from medfl.networks.split_network import SplitNetwork
+from medfl.privacy.protector import NoProtection
 from medfl.results.metrics import MetricValue
 from medfl.training.losses import Loss
 
 Judged = TypeVar("Judged")
 Arrays = dict[str, NDArray[Any]]
 Case = dict[str, str | float | int | None]
+
+
+def class_count(config: Config) -> int:
+    """Return the number of classes a prediction tells apart; in masks the background is one."""
+    return len(config.task.classes) + (config.task.kind == "segmentation")
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Pipeline(ABC, Generic[Judged]):
     Attributes
     ----------
     preparation : Preparation
-    encoder : Module or None
+    encoder : EfficientNetLite0 or None
         Frozen public network applied once to every image before anything is cached.
     network : SplitNetwork
         Takes prepared images, or the encoder's features.
@@ -50,11 +59,40 @@ class Pipeline(ABC, Generic[Judged]):
     """
 
     preparation: Preparation
-    encoder: nn.Module | None
+    encoder: EfficientNetLite0 | None
     network: SplitNetwork
     loss: Loss
     patch: tuple[int, ...] | None
     device: torch.device
+    _cut: tuple[int, ...] | None = None
+
+    def cut_at(self, shape: tuple[int, ...], *, seed: int) -> None:
+        """Make the network start at protected features of this shape; does nothing where it does already.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (C,) or (C, *spatial) of one study's features.
+        seed : int
+            Decides the new head's weights, and nothing else does.
+        """
+        if self._cut == shape:
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = self.feature_head(shape)
+        self.network = SplitNetwork(nn.Identity(), NoProtection(), head, frozen_backbone=True).to(self.device)
+        self._cut = shape
+
+    def feature_head(self, shape: tuple[int, ...]) -> nn.Module:
+        """Return a head on features of this shape.
+
+        Raises
+        ------
+        ConfigError
+            If the task's network has no frozen backbone to be cut behind.
+        """
+        raise ConfigError("This network has no frozen backbone; features cannot be shared.")
 
     @abstractmethod
     def predict(self, images: Sequence[Tensor], passes: int) -> list[tuple[Tensor, Tensor]]:

@@ -6,18 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from medfl.config.reading import parse_config
+from medfl.config.settings import Config
 from medfl.data.manifest import read_manifest
 from medfl.errors import ConfigError, DataError, ImageReadError
+from medfl.federation.program import Arrays
 from medfl.imaging.bounded import BoundedReader
 from medfl.imaging.volume import Volume
+from medfl.privacy.directions import Directions
 from medfl.results.store import RunStore, file_stem
 from pipelines.build import build_pipeline, choose_device
 from pipelines.case_table import write_table
+from pipelines.custody import FolderCustody, custody_beside
 from pipelines.pipeline import Case, Pipeline
+from pipelines.split_inference import InferenceHub, InferenceSite
 from pipelines.weights import load_arrays
 
+Ask = Callable[[Tensor, str], tuple[Tensor, Tensor]]
 _SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg")
 
 
@@ -45,6 +52,7 @@ def predict(
     out: Path,
     *,
     site: str = "",
+    keys: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Predicted:
     """Predict every study of a manifest, a folder or one file.
@@ -58,7 +66,9 @@ def predict(
     out : Path
         Folder for masks and predictions.csv; created.
     site : str
-        Use the model that this site made its own; empty uses the global one.
+        Use the model that this site made its own, or its keys where features are shared; empty uses the global one.
+    keys : Path or None
+        The site's folder of keys, where features are shared; None takes the simulation's, beside the run folder.
     progress : callable or None
         Called with (done, total).
 
@@ -70,6 +80,8 @@ def predict(
     ------
     DataError
         If there is no study.
+    KeyFileError
+        If features are shared and a key is missing, or may not be used.
     RunFolderError
         If the run has no model.
     ConfigError
@@ -79,19 +91,19 @@ def predict(
     config = parse_config(store.read_settings()[0], source="config.yaml")
     device = choose_device(config)
     pipeline = build_pipeline(config, device)
-    state = pipeline.network.shared_state()
     if config.federation.strategy.kind == "fedbn" and not site:
         raise ConfigError("A FedBN run has no model that is whole without a site's own layers. Name one with --site.")
-    model = store.read_personal(site) if site else store.read_model()
-    load_arrays(state, {name: torch.from_numpy(array) for name, array in model.items()})
+    personal = bool(site) and config.sharing == "weights"
+    model = store.read_personal(site) if personal else store.read_model()
     found = _studies(studies)
+    ask = _asker(config, store, pipeline, model, site, keys)
     out.mkdir(parents=True, exist_ok=True)
     cases: list[Case] = []
     refused: list[tuple[str, str]] = []
     with BoundedReader() as reader:
         for number, (name, path) in enumerate(found, start=1):
             try:
-                cases.append(_one(pipeline, name, reader.read(path), out, config.evaluation.uncertainty_passes))
+                cases.append(_one(pipeline, name, reader.read(path), out, ask))
             except ImageReadError as error:
                 refused.append((name, str(error)))
             if progress is not None:
@@ -102,12 +114,47 @@ def predict(
     return Predicted(table, len(cases), tuple(refused))
 
 
-def _one(pipeline: Pipeline[Any], name: str, volume: Volume, out: Path, passes: int) -> Case:
-    image = pipeline.preparation.image(volume)
-    if pipeline.encoder is not None:
-        with torch.inference_mode():
-            image = pipeline.encoder.eval()(image[None].to(pipeline.device))[0]
-    ((probabilities, spread),) = pipeline.predict([image], passes)
+def _asker(
+    config: Config, store: RunStore, pipeline: Pipeline[Any], model: Arrays, site: str, keys: Path | None
+) -> Ask:
+    """Return how one prepared image becomes probabilities: here, or by split inference."""
+    if config.sharing == "features":
+        return _split(config, store, pipeline, model, site, keys)
+    load_arrays(pipeline.network.shared_state(), {name: torch.from_numpy(array) for name, array in model.items()})
+
+    def here(image: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        if pipeline.encoder is not None:
+            with torch.inference_mode():
+                image = pipeline.encoder.eval()(image[None].to(pipeline.device))[0]
+        ((probabilities, spread),) = pipeline.predict([image], config.evaluation.uncertainty_passes)
+        return probabilities, spread
+
+    return here
+
+
+def _split(
+    config: Config, store: RunStore, pipeline: Pipeline[Any], model: Arrays, site: str, keys: Path | None
+) -> Ask:
+    """Set up both sides of split inference; only sealed bytes pass between them."""
+    custody = custody_beside(store, config) if keys is None else FolderCustody(keys, create=False)
+    if keys is None and not site:
+        site = next(iter(store.read_metrics().sites), "site")
+    if not site:
+        raise ConfigError("Split inference needs to know whose keys are used. Name the site with --site.")
+    arrays = store.read_directions()
+    directions = None if arrays is None else Directions.from_arrays(arrays)
+    hub = InferenceHub(pipeline, model)
+    asking = InferenceSite(pipeline, config, directions=directions, custody=custody, site=site, hub_key=hub.public_key)
+    pipeline.cut_at(asking.shape, seed=config.seed)
+
+    def over_the_cut(image: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        return asking.read(hub.answer(asking.ask(image, name), asking.shape))
+
+    return over_the_cut
+
+
+def _one(pipeline: Pipeline[Any], name: str, volume: Volume, out: Path, ask: Ask) -> Case:
+    probabilities, spread = ask(pipeline.preparation.image(volume), name)
     path = pipeline.write_prediction(probabilities, volume, out / name)
     case: Case = {"study": name, "prediction": "" if path is None else path.name}
     return case | pipeline.summary(probabilities, spread, volume)

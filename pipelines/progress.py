@@ -27,3 +27,6 @@ class Observer:
 
     def finished(self, metrics: RunMetrics) -> None:
         """Hear that the run is over."""
+
+    def sharing(self) -> None:
+        """Sites protect and release their features."""

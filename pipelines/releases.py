@@ -1,4 +1,4 @@
-"""Which releases a run in weight mode consists of."""
+"""Which releases a run consists of."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from medfl.config.settings import Config
 from medfl.federation.program import SiteFacts
 from medfl.results.history import History
 from medfl.results.privacy import PrivacyRecord, Release
+from pipelines.feature_releases import feature_record
 
 _STATEMENT = (
     "Sites shared model weights and additive measures. No proven protection was applied, so epsilon is infinite for "
@@ -14,7 +15,7 @@ _STATEMENT = (
 
 
 def release_record(config: Config, sites: Sequence[SiteFacts], history: History) -> PrivacyRecord:
-    """Return what left each site, for `privacy.json`.
+    """Return what left each site, for `privacy.json`; features come on top where they are shared.
 
     Parameters
     ----------
@@ -27,23 +28,8 @@ def release_record(config: Config, sites: Sequence[SiteFacts], history: History)
     releases: list[Release] = []
     for site in sites:
         sent = sum(1 for record in history.rounds for part in record.sites if part.site == site.site and part.bytes_up)
-        releases.append(
-            Release(
-                site=site.site, what="model weights after local training", subjects=site.subjects["train"], times=sent
-            )
-        )
-        if config.federation.strategy.kind == "scaffold":
-            releases.append(
-                Release(site=site.site, what="change of control variate", subjects=site.subjects["train"], times=sent)
-            )
-        releases.append(
-            Release(
-                site=site.site,
-                what="mean training loss and seconds of a round",
-                subjects=site.subjects["train"],
-                times=sent,
-            )
-        )
+        if config.sharing == "weights" or config.head_at == "sites":
+            releases += _of_training(config, site, sent)
         for split, times in (("val", validations), ("test", 1)):
             enough = site.subjects[split] >= config.evaluation.minimum_subjects
             releases.append(
@@ -65,4 +51,13 @@ def release_record(config: Config, sites: Sequence[SiteFacts], history: History)
                 times=1,
             )
         )
+    if config.sharing == "features":
+        return feature_record(config, sites, history, releases)
     return PrivacyRecord(releases=tuple(releases), statement=_STATEMENT)
+
+
+def _of_training(config: Config, site: SiteFacts, sent: int) -> list[Release]:
+    kinds = ["model weights after local training", "mean training loss and seconds of a round"]
+    if config.federation.strategy.kind == "scaffold":
+        kinds.insert(1, "control variate (mean gradient of the round)")
+    return [Release(site=site.site, what=what, subjects=site.subjects["train"], times=sent) for what in kinds]

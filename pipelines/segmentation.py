@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from medfl.config.network import UNetNetwork
+from medfl.config.network import EfficientNetNetwork, UNetNetwork
 from medfl.config.settings import Config
 from medfl.config.task import Segmentation
 from medfl.data.batches import padded
@@ -24,8 +24,8 @@ from medfl.evaluation.segmentation_sums import blocks_from_studies
 from medfl.imaging.nifti import write_nifti
 from medfl.imaging.picture import write_picture
 from medfl.imaging.volume import Volume
-from medfl.networks.backbones import unet
-from medfl.networks.heads import voxel_head
+from medfl.networks.backbones import EfficientNetLite0, unet
+from medfl.networks.heads import map_head, voxel_head
 from medfl.networks.split_network import SplitNetwork
 from medfl.privacy.protector import NoProtection
 from medfl.training.losses import segmentation_loss
@@ -38,7 +38,10 @@ Judged = NDArray[np.float64]
 
 
 class SegmentationPipeline(Pipeline[Judged]):
-    """MONAI's residual U-Net, Dice and cross-entropy, whole-image or sliding-window inference.
+    """Dice and cross-entropy: MONAI's residual U-Net, or a decoder on maps of a frozen backbone.
+
+    The U-Net sees patches in training, and whole images or a sliding window afterwards. Maps are decoded whole; their
+    uncertainty is the entropy alone, since every changed copy of a picture would be another release.
 
     Parameters
     ----------
@@ -47,15 +50,13 @@ class SegmentationPipeline(Pipeline[Judged]):
     device : device
     """
 
-    encoder = None
-
     def __init__(self, config: Config, device: torch.device) -> None:
         task, network = config.task, config.network
-        if not isinstance(task, Segmentation) or not isinstance(network, UNetNetwork):
-            raise ConfigError(f"a segmentation needs a 'unet', got task {task.kind!r} and network {network.kind!r}.")
+        if not isinstance(task, Segmentation):
+            raise ConfigError(f"a segmentation pipeline needs task.kind 'segmentation', got {task.kind!r}.")
         self.task = task
+        self._network = network
         self.device = device
-        self.patch = task.patch
         self._values = {index: value for index, value in enumerate(task.classes.values(), start=1)}
         self._measured = SegmentationTask(
             class_names=tuple(task.classes),
@@ -74,10 +75,31 @@ class SegmentationPipeline(Pipeline[Judged]):
         )
         augmentation = config.training.augmentation
         self._flip_axes = augmentation.flip_axes if augmentation.flip > 0 else ()
-        self._multiple = int(np.prod(network.strides))
+        if isinstance(network, UNetNetwork):
+            self.encoder, self.patch = None, task.patch
+            self._multiple = int(np.prod(network.strides))
+            self.network = self._unet(network, prepared.channels).to(device)
+        elif isinstance(network, EfficientNetNetwork):
+            self.encoder = EfficientNetLite0(network.layer).to(device).eval().requires_grad_(False)
+            self.patch = None
+            self.cut_at(self.encoder.shape(prepared.size), seed=config.seed)
+        else:
+            raise ConfigError(f"network {network.kind!r} cannot segment.")
+        self.loss = segmentation_loss()
+
+    def feature_head(self, shape: tuple[int, ...]) -> nn.Module:
+        """Return a decoder from maps (C, H, W) to masks of the picture's size."""
+        network = self._network
+        if not isinstance(network, EfficientNetNetwork):
+            return super().feature_head(shape)
+        stride = int(network.layer.removeprefix("stride"))
+        return map_head(features=shape[0], classes=len(self.task.classes) + 1, hidden=network.hidden, stride=stride)
+
+    def _unet(self, network: UNetNetwork, channels: int) -> SplitNetwork:
+        dimensions = self.task.dimensions
         backbone = unet(
-            dimensions=task.dimensions,
-            in_channels=prepared.channels,
+            dimensions=dimensions,
+            in_channels=channels,
             features=network.features,
             channels=network.channels,
             strides=network.strides,
@@ -85,9 +107,8 @@ class SegmentationPipeline(Pipeline[Judged]):
             norm=network.norm,
             dropout=network.dropout,
         )
-        head = voxel_head(dimensions=task.dimensions, features=network.features, classes=len(task.classes) + 1)
-        self.network = SplitNetwork(backbone, NoProtection(), head, frozen_backbone=False).to(device)
-        self.loss = segmentation_loss()
+        head = voxel_head(dimensions=dimensions, features=network.features, classes=len(self.task.classes) + 1)
+        return SplitNetwork(backbone, NoProtection(), head, frozen_backbone=False)
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Tensor], passes: int) -> list[tuple[Tensor, Tensor]]:
@@ -161,7 +182,7 @@ class SegmentationPipeline(Pipeline[Judged]):
 
     def _predict(self, image: Tensor, passes: int) -> tuple[Tensor, Tensor]:
         probabilities = self._probabilities(image)
-        if not passes:
+        if not passes or self.encoder is not None:
             return probabilities, torch.zeros_like(probabilities)
         copies = [probabilities]
         for axes, gain, offset in islice(self._changes(image.ndim), passes):
@@ -179,6 +200,9 @@ class SegmentationPipeline(Pipeline[Judged]):
                 yield [], gain, offset
 
     def _probabilities(self, image: Tensor) -> Tensor:
+        if self.encoder is not None:
+            decoded: Tensor = self.network(image[None])[0]
+            return decoded.softmax(dim=0)
         multiple = self._multiple
         if self.task.sliding_window:
             from monai.inferers.utils import sliding_window_inference

@@ -17,6 +17,7 @@ from medfl.results.metrics import MetricValue, RunMetrics
 from medfl.results.store import Checkpoint, RunStore
 from pipelines.build import build_pipeline, build_strategy, choose_device
 from pipelines.curves import curves_svg
+from pipelines.feature_server import HeadTrainer, share_features
 from pipelines.model_card import model_card
 from pipelines.pipeline import Finished, Pipeline
 from pipelines.plan import make_plan
@@ -94,26 +95,36 @@ def serve(
     strategy = build_strategy(config, pipeline.network)
     federation = config.federation
     hub = Hub(grid, strategy, Limits(federation.minimum_replies, federation.round_timeout_s, federation.join_timeout_s))
-    model = as_arrays(pipeline.network.shared_state())
     history, done = History(), 0
     checkpoint = store.read_checkpoint() if resume else None
-    if checkpoint is not None and not all(record.skipped for record in store.read_history().rounds):
-        model = _part(checkpoint.arrays, _MODEL)
-        strategy.restore(_part(checkpoint.arrays, _STRATEGY))
-        done = checkpoint.round
-        history = store.read_history().until(done)
     store.write_settings(dump_config(config), make_plan(config, digests or {}))
     if federation.minimum_replies > sites:
         raise ConfigError(
             f"federation.minimum_replies must be at most the {sites} sites, got {federation.minimum_replies}."
         )
     members = hub.gather(sites)
+    trainer = None
+    if config.sharing == "features":
+        observer.sharing()
+        shared = share_features(hub, pipeline, config)
+        history = History(releases=shared.releases)
+        if shared.directions is not None:
+            store.write_directions(shared.directions.to_arrays())
+        store.write_history(history)
+        store.write_privacy(release_record(config, members, history))
+        trainer = HeadTrainer(pipeline, config, shared.received) if config.head_at == "hub" else None
+    model = as_arrays(pipeline.network.shared_state()) if trainer is None else trainer.start()
+    if checkpoint is not None and not all(record.skipped for record in store.read_history().rounds):
+        model = _part(checkpoint.arrays, _MODEL)
+        strategy.restore(_part(checkpoint.arrays, _STRATEGY))
+        done = checkpoint.round
+        history = store.read_history().until(done)
     rounds = config.training.rounds
     observer.started(tuple(facts.site for facts in members), rounds, done)
     for number in range(done + 1, rounds + 1):
         observer.round_started(number)
-        model, record = _round(hub, pipeline, config, model, number, observer)
-        history = History(rounds=(*history.rounds, record))
+        model, record = _round(hub, pipeline, config, model, number, observer, trainer)
+        history = history.model_copy(update={"rounds": (*history.rounds, record)})
         store.write_history(history)
         store.write_privacy(release_record(config, members, history))
         arrays = {_MODEL + name: array for name, array in model.items()}
@@ -132,18 +143,34 @@ def serve(
 
 
 def _round(
-    hub: Hub, pipeline: Pipeline[Any], config: Config, model: Arrays, number: int, observer: Observer
+    hub: Hub,
+    pipeline: Pipeline[Any],
+    config: Config,
+    model: Arrays,
+    number: int,
+    observer: Observer,
+    trainer: HeadTrainer | None,
 ) -> tuple[Arrays, RoundRecord]:
     started = time.perf_counter()
-    rounds = config.training.rounds
-    trained = hub.train(number, rounds, model, lambda reply: observer.site_replied(number, reply))
+    rounds, hub_loss = config.training.rounds, None
+    if trainer is None:
+        trained = hub.train(number, rounds, model, lambda reply: observer.site_replied(number, reply))
+    else:
+        trained, hub_loss = trainer.train(number, rounds, model)
     every = config.evaluation.every
     metrics: dict[str, MetricValue] = {}
     if every and number % every == 0 and not trained.skipped:
         measured = hub.evaluate(number, rounds, trained.model, "val")
         metrics = _finished(pipeline, measured, config.seed).pooled
     seconds = time.perf_counter() - started
-    record = RoundRecord(number=number, seconds=seconds, skipped=trained.skipped, sites=trained.sites, metrics=metrics)
+    record = RoundRecord(
+        number=number,
+        seconds=seconds,
+        skipped=trained.skipped,
+        sites=trained.sites,
+        hub_loss=hub_loss,
+        metrics=metrics,
+    )
     return trained.model, record
 
 

@@ -20,6 +20,8 @@ from medfl.results.metrics import RunMetrics
 from medfl.results.store import RunStore, file_stem
 from pipelines.build import build_pipeline, choose_device
 from pipelines.client_app import make_client_app
+from pipelines.custody import Custody, MemoryCustody, custody_beside
+from pipelines.feature_program import make_program
 from pipelines.pipeline import Pipeline
 from pipelines.plan import make_plan
 from pipelines.progress import Observer
@@ -44,6 +46,8 @@ class Run:
         Files that the import set aside before.
     quarantine : Path
         The table that says why.
+    prepared : Prepared
+        The sites' programs as the run left them.
     """
 
     folder: Path
@@ -51,6 +55,7 @@ class Run:
     refusals: tuple[Refusal, ...]
     quarantined: int
     quarantine: Path
+    prepared: "Prepared"
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
         raise ConfigError(f"{out} already holds a run. Choose another --out, or go on with --resume.")
     if store.is_started() and store.read_settings()[0] != dump_config(config):
         raise ConfigError(f"{out} holds a run with other settings. Resume with the same ones, or choose another --out.")
-    prepared = prepare(config, store, observer or Observer())
+    prepared = prepare(config, store, observer or Observer(), custody_beside(store, config))
     apps = {site: _client_app(program) for site, program in prepared.programs.items()}
     grid = LoopbackGrid(apps, run_config={})
     checkpoint = store.read_checkpoint() if resume else None
@@ -114,11 +119,13 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
             save_sites=lambda: _memories(grid),
         )
     quarantined, table = set_aside(config)
-    return Run(store.folder, metrics, prepared.refusals, quarantined, table)
+    return Run(store.folder, metrics, prepared.refusals, quarantined, table, prepared)
 
 
-def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepared:
+def prepare(config: Config, store: RunStore | None, observer: Observer, custody: Custody | None = None) -> Prepared:
     """Find, divide, read and cache the data, and build every site's program.
+
+    Without a custody, keys are made on first use and forgotten with the process.
 
     Raises
     ------
@@ -137,8 +144,9 @@ def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepa
         encoder=pipeline.encoder,
         progress=observer.preparing,
     )
+    keys = MemoryCustody()
     programs = {
-        site: PipelineProgram(
+        site: make_program(
             site,
             pipeline,
             [study for study in studies if study.row.site == site],
@@ -146,6 +154,7 @@ def prepare(config: Config, store: RunStore | None, observer: Observer) -> Prepa
             config=config,
             store=store,
             device=device,
+            custody=custody or keys,
         )
         for site in manifest.sites()
     }

@@ -156,12 +156,12 @@ class PipelineProgram:
         return [*rules, variate], variate
 
     def _next_control(self, variate: ControlVariate, memory: SiteMemory) -> Arrays:
-        change: Arrays = {}
-        for name, tensor in zip(self._parameter_names(), variate.next_variate(), strict=True):
-            new = tensor.cpu().numpy()
-            change[name] = new - memory.arrays.get(_VARIATE + name, np.zeros_like(new))
-            memory.arrays[_VARIATE + name] = new
-        return change
+        own = {
+            name: tensor.cpu().numpy()
+            for name, tensor in zip(self._parameter_names(), variate.next_variate(), strict=True)
+        }
+        memory.arrays.update({_VARIATE + name: array for name, array in own.items()})
+        return own
 
     def _parameter_names(self) -> list[str]:
         return [name for name, parameter in self.pipeline.network.named_parameters() if parameter.requires_grad]

@@ -111,7 +111,7 @@ class LiveDisplay(Observer):
 
 def print_metrics(metrics: RunMetrics) -> None:
     """Print the main metrics on stdout: all sites together, then site by site; metrics.json holds all of them."""
-    console = _stdout()
+    console = stdout_console()
     table = Table(title=f"{metrics.split} metrics", title_justify="left", box=SIMPLE)
     table.add_column("metric", no_wrap=True)
     table.add_column("all sites", justify="right", no_wrap=True)
@@ -137,7 +137,7 @@ def _headline(metrics: Mapping[str, MetricValue]) -> str:
     return ""
 
 
-def _stdout() -> Console:
+def stdout_console() -> Console:
     """Return a console that does not cut tables when the output goes into a file."""
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
@@ -159,7 +159,7 @@ def _number(metric: MetricValue | None) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print one row per model and seed, and the mean over seeds where there are several."""
-    console = _stdout()
+    console = stdout_console()
     names = _compared(comparison)
     table = Table(title=f"{comparison.config}: test metrics, all sites", title_justify="left", box=SIMPLE)
     table.add_column("model", no_wrap=True)

@@ -3,7 +3,9 @@
 from medfl.errors import (
     ConfigError,
     DataError,
+    EnvelopeError,
     FederationError,
+    KeyFileError,
     MedFLError,
     NetworkError,
     RunFolderError,
@@ -15,11 +17,14 @@ USAGE = 2
 CONFIGURATION = 3
 DATA = 4
 NETWORK = 5
+AUTHENTICATION = 6
 
 _CODES: tuple[tuple[type[MedFLError], int], ...] = (
     (ConfigError, CONFIGURATION),
     (DataError, DATA),
     (NetworkError, NETWORK),
+    (KeyFileError, AUTHENTICATION),
+    (EnvelopeError, AUTHENTICATION),
     (FederationError, FAILED),
     (RunFolderError, DATA),
 )

@@ -11,6 +11,7 @@ import medfl
 from app.cli.data import data_app
 from app.cli.exit_codes import FAILED, exit_code
 from app.cli.export import export
+from app.cli.key import key_app
 from app.cli.run import compare, demo, predict, run
 from medfl.errors import MedFLError
 
@@ -22,6 +23,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.add_typer(data_app, name="data")
+cli.add_typer(key_app, name="key")
 cli.command()(demo)
 cli.command()(run)
 cli.command()(compare)

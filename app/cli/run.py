@@ -3,13 +3,17 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.exit_codes import DATA
 
+if TYPE_CHECKING:
+    from medfl.config.settings import Config
+
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting, e.g. training.rounds=3.")]
+ProtectionFile = Annotated[Path | None, typer.Option("--protection", help="YAML file that replaces 'protection'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -18,14 +22,17 @@ def run(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished round.")] = False,
+    protection: ProtectionFile = None,
     as_json: Json = False,
 ) -> None:
     """Train and judge a model over the sites of one configuration."""
-    from medfl.config.reading import load_config
+    from medfl.config.reading import load_config, with_protection
 
     if resume and out is None:
         raise typer.BadParameter("--resume needs --out RUN, the folder of the run that goes on.")
     loaded = load_config(config, tuple(settings or ()))
+    if protection is not None:
+        loaded = with_protection(loaded, protection)
     folder = out or Path("runs") / f"{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
     _simulate(loaded, folder, resume=resume, as_json=as_json)
 
@@ -74,17 +81,26 @@ def compare(
     equal_steps: Annotated[
         bool, typer.Option("--equal-steps", help="Each local model takes as many steps as the whole federation.")
     ] = False,
+    arms: Annotated[str, typer.Option(help="Comma-separated protections of shared features, or 'all'.")] = "",
+    epsilon: Annotated[str, typer.Option(help="Comma-separated, for arms with differential privacy.")] = "8",
+    std: Annotated[str, typer.Option(help="Comma-separated, for the control 'matched-noise'.")] = "1",
     out: Annotated[Path | None, typer.Option("--out", help="Folder; default runs/compare-NAME-TIME.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Put strategies and baselines into one table."""
+    """Put strategies and baselines, or protections of shared features, into one table."""
     from app.cli.display import LiveDisplay, print_comparison
     from medfl.config.reading import load_config
-    from pipelines.compare import Wanted
+    from pipelines.compare import BASELINES, STRATEGIES, Wanted
     from pipelines.compare import compare as compare_models
 
+    _check_listed("--strategies", _listed(strategies), STRATEGIES)
+    _check_listed("--baselines", _listed(baselines), BASELINES)
     loaded = load_config(config, tuple(settings or ()))
     folder = out or Path("runs") / f"compare-{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if arms:
+        strengths = _numbers("--epsilon", epsilon), _numbers("--std", std)
+        _compare_arms(loaded, folder, arms, strengths, seeds=seeds, as_json=as_json)
+        return
     wanted = Wanted(
         strategies=_listed(strategies) or (loaded.federation.strategy.kind,),
         baselines=_listed(baselines),
@@ -100,17 +116,44 @@ def compare(
     typer.echo(f"\nFolder: {folder}")
 
 
+def _compare_arms(
+    config: "Config",
+    folder: Path,
+    arms: str,
+    strengths: tuple[tuple[float, ...], tuple[float, ...]],
+    *,
+    seeds: int,
+    as_json: bool,
+) -> None:
+    from app.cli.display import LiveDisplay
+    from app.cli.display_arms import print_arms
+    from pipelines.compare_arms import COMPARABLE, WantedArms, comparable, compare_arms
+
+    names = comparable(config) if arms == "all" else _listed(arms)
+    _check_listed("--arms", names, COMPARABLE)
+    with LiveDisplay(quiet=as_json) as display:
+        table = compare_arms(config, WantedArms(names, *strengths, seeds=seeds), folder, display)
+    if as_json:
+        typer.echo(table.model_dump_json())
+        return
+    print_arms(table)
+    typer.echo(f"\nFolder: {folder}")
+
+
 def predict(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     studies: Annotated[Path, typer.Argument(metavar="STUDIES", help="Manifest, folder of images, or one image.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for masks and predictions.csv.")],
-    site: Annotated[str, typer.Option("--site", help="Use the model this site made its own.")] = "",
+    site: Annotated[str, typer.Option("--site", help="Use this site's own model, or its keys.")] = "",
+    keys: Annotated[
+        Path | None, typer.Option("--keys", help="The site's folder of keys, where features are shared.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Apply a trained model to new studies. Research use only."""
     from pipelines.predict import predict as predict_studies
 
-    done = predict_studies(run_folder, studies, out, site=site)
+    done = predict_studies(run_folder, studies, out, site=site, keys=keys)
     for name, sentence in done.refused:
         typer.echo(f"left out: {name}: {sentence}", err=True)
     if as_json:
@@ -125,3 +168,16 @@ def predict(
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _check_listed(option: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"must be of {', '.join(known)}; got {', '.join(unknown)}.", param_hint=option)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in _listed(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"must be numbers, got {text!r}.", param_hint=option) from error

@@ -37,9 +37,22 @@ class DenseNetNetwork(Settings):
 
 
 class EfficientNetNetwork(Settings):
-    """EfficientNet-lite0 with public ImageNet weights, frozen; a linear head on 1,280 pooled features."""
+    """EfficientNet-lite0 with public ImageNet weights, frozen; a small head on its features.
+
+    Attributes
+    ----------
+    layer : str
+        Where the network is cut: "pooled" is a vector of 1,280; "stride32" to "stride4" are maps of 320, 112, 40 and 24
+        channels at a 32nd to a 4th of the picture's size.
+    hidden : int
+        Width of the head's hidden layer; 0 makes a linear head of a vector. Heads of masks need one.
+    dropout : float
+        In the head, in training.
+    """
 
     kind: Literal["efficientnet_lite0"]
+    layer: Literal["pooled", "stride32", "stride16", "stride8", "stride4"] = "pooled"
+    hidden: int = Field(default=0, ge=0, le=1024)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 

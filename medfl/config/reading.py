@@ -66,6 +66,28 @@ def parse_config(text: str, *, source: str = "configuration", overrides: tuple[s
         raise ConfigError(_explained(error, tree, source)) from error
 
 
+def with_protection(config: Config, path: Path) -> Config:
+    """Return the same run with the protection of another file, one that holds `protection:` and nothing else.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, line and setting.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The protection {path} must be a readable text file; it is not.") from error
+    value, tree = _loaded(text, str(path))
+    if not isinstance(value, dict) or tree is None or set(value) != {"protection"}:
+        raise ConfigError(f"{path} must hold 'protection:' and nothing else.")
+    _refuse_repeated_keys(tree, str(path))
+    try:
+        return Config.model_validate(config.model_dump(mode="json") | _expanded(value))
+    except ValidationError as error:
+        raise ConfigError(_explained(error, tree, str(path))) from error
+
+
 def dump_config(config: Config) -> str:
     """Return the resolved settings as YAML; reading it back gives an equal `Config`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False)

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from medfl.config.base import Settings
 from medfl.config.data import Data, Preprocessing, SizedSites
 from medfl.config.federation import Compute, Evaluation, Federation, Training
-from medfl.config.network import Network, UNetNetwork
+from medfl.config.network import EfficientNetNetwork, Network, UNetNetwork
+from medfl.config.privacy import BottleneckStage, FeatureSharing, Protection
 from medfl.config.task import Segmentation, Task
 
 _SITE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
@@ -27,19 +28,61 @@ class Config(Settings):
     federation: Federation = Federation()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
-    sharing: Literal["weights"] = "weights"
+    sharing: Literal["weights", "features"] = "weights"
+    features: FeatureSharing = FeatureSharing()
+    protection: Protection = Protection()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
-        if (self.task.kind == "segmentation") != (self.network.kind == "unet"):
+        segments = self.task.kind == "segmentation"
+        if self.network.kind == ("densenet" if segments else "unet"):
             raise ValueError(f"network {self.network.kind!r} cannot do the task {self.task.kind!r}")
-        if self.network.kind == "efficientnet_lite0" and self.task.dimensions != 2:
-            raise ValueError("network 'efficientnet_lite0' needs a task of 2 dimensions")
+        self._check_features(self.network)
         if isinstance(self.data.sites, SizedSites) and not all(map(_SITE.match, self.data.sites.shares)):
             raise ValueError("site names must be letters, digits, '.', '_' or '-'")
         self._check_geometry()
         return self
+
+    @property
+    def head_at(self) -> Literal["hub", "sites"]:
+        """Who trains the head in feature mode."""
+        if self.features.head != "auto":
+            return self.features.head
+        return "sites" if self.task.kind == "segmentation" else "hub"
+
+    def _check_features(self, network: Network) -> None:
+        """Check what a frozen backbone can do, and that only such a one shares features."""
+        if not isinstance(network, EfficientNetNetwork):
+            if self.sharing == "features":
+                raise ValueError("sharing 'features' needs a frozen public backbone: network.kind 'efficientnet_lite0'")
+        else:
+            if self.task.dimensions != 2:
+                raise ValueError("network 'efficientnet_lite0' needs a task of 2 dimensions")
+            if isinstance(self.task, Segmentation):
+                self._check_maps(network, self.preprocessing.size)
+        if self.sharing == "weights" and self.protection != Protection():
+            raise ValueError(
+                "protection acts on features, never on weights; it needs sharing 'features' "
+                "(with features.head 'sites' the sites train the head and only head weights travel)"
+            )
+        if self.sharing == "features" and self.federation.strategy.kind != "fedavg" and self.head_at == "hub":
+            raise ValueError("features.head 'hub' has nothing to aggregate: federation.strategy must be 'fedavg'")
+
+        stage = self.protection.minimize
+        most = len(self.task.classes) - 1 + (self.task.kind == "segmentation")
+        if isinstance(stage, BottleneckStage) and stage.method == "lda" and stage.directions[-1] > most:
+            raise ValueError(
+                f"minimize.directions must be at most {most} with method 'lda' (classes minus one), "
+                f"got {list(stage.directions)}"
+            )
+
+    def _check_maps(self, network: EfficientNetNetwork, size: tuple[int, ...] | None) -> None:
+        if network.layer == "pooled" or not network.hidden:
+            raise ValueError("a segmentation needs maps and a hidden layer: set network.layer and network.hidden")
+        stride = int(network.layer.removeprefix("stride"))
+        if size is None or any(extent % stride for extent in size):
+            raise ValueError(f"preprocessing.size must be set, in multiples of {stride}, for maps of {network.layer}")
 
     def _check_geometry(self) -> None:
         dimensions = self.task.dimensions

@@ -114,13 +114,15 @@ def prepare_all(
         if cached is not None:
             return cached
     studies, refusals = [], []
+    encoded = 0
     for number, row in enumerate(manifest.rows, start=1):
         try:
             studies.append(prepare_study(row, manifest, preparation))
         except ImageReadError as error:
             refusals.append(Refusal(row.study, error.reason, str(error)))
         if encoder is not None and (number % _ENCODER_BATCH == 0 or number == len(manifest.rows)):
-            _encode_pending(studies, encoder)
+            _encode(studies, range(encoded, len(studies)), encoder)
+            encoded = len(studies)
         if progress is not None:
             progress(number, len(manifest.rows))
     if path is not None:
@@ -134,16 +136,15 @@ def _spacing(volume: Volume, image: Tensor) -> tuple[float, ...]:
 
 
 @torch.inference_mode()
-def _encode_pending(studies: list[PreparedStudy], encoder: nn.Module) -> None:
-    """Replace the images at the end of the list, those still more than vectors, by their features."""
-    pending = [index for index, study in enumerate(studies) if study.image.ndim > 1]
+def _encode(studies: list[PreparedStudy], pending: range, encoder: nn.Module) -> None:
+    """Replace images by their features, in place."""
     if not pending:
         return
     device = next(encoder.parameters()).device
-    features = encoder.eval()(torch.stack([studies[index].image for index in pending]).to(device)).cpu()
-    for index, vector in zip(pending, features, strict=True):
+    images = torch.stack([studies[index].image for index in pending]).to(device)
+    for index, features in zip(pending, encoder.eval()(images).cpu(), strict=True):
         study = studies[index]
-        studies[index] = PreparedStudy(study.row, vector.clone(), study.target, study.spacing_mm)
+        studies[index] = PreparedStudy(study.row, features.clone(), study.target, study.spacing_mm)
 
 
 def _cache_key(manifest: Manifest, preparation: Preparation, encoder: nn.Module | None) -> str:
@@ -160,6 +161,7 @@ def _cache_key(manifest: Manifest, preparation: Preparation, encoder: nn.Module 
         for name, tensor in encoder.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(str(getattr(encoder, "layer", "")).encode())
     return digest.hexdigest()
 
 

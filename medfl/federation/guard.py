@@ -5,8 +5,21 @@ from collections.abc import Callable
 
 from flwr.app import Context, Error, Message
 
-from medfl.errors import DataError, ShapeError
-from medfl.federation.records import CONTROL, DESCRIBE, EVALUATE, FINISH, MEASURES, MODEL, REPORT, TRAIN
+from medfl.errors import DataError, PrivacyError, ShapeError
+from medfl.federation.records import (
+    CHOOSE,
+    CONTROL,
+    DESCRIBE,
+    EVALUATE,
+    FINISH,
+    MEASURES,
+    MODEL,
+    RELEASE,
+    REPORT,
+    SEALED,
+    SUMS,
+    TRAIN,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -16,11 +29,13 @@ INTERNAL_ERROR = 9000
 DATA_ERROR = 9001
 SHAPE_ERROR = 9002
 FORBIDDEN_REPLY = 9003
+PRIVACY_ERROR = 9004
 WORDS = {
     INTERNAL_ERROR: "internal_error",
     DATA_ERROR: "data_error",
     SHAPE_ERROR: "shape_error",
     FORBIDDEN_REPLY: "forbidden_reply",
+    PRIVACY_ERROR: "privacy_error",
 }
 """All that a site ever says about a failure."""
 
@@ -29,6 +44,9 @@ _ALLOWED = {
     TRAIN: {MODEL, CONTROL, REPORT},
     EVALUATE: {MEASURES, REPORT},
     FINISH: {MEASURES, REPORT},
+    SUMS: {MEASURES, REPORT},
+    CHOOSE: {MEASURES, REPORT},
+    RELEASE: {SEALED, REPORT},
 }
 
 
@@ -59,10 +77,16 @@ def guard(message: Message, context: Context, call_next: Handler) -> Message:
     if reply.has_error():
         return refusal(message, INTERNAL_ERROR)
     kind = message.metadata.message_type
-    if not set(reply.content) <= _ALLOWED.get(kind, set()):
+    if not set(reply.content) <= _ALLOWED.get(kind, set()) or not _is_sealed(reply):
         logger.error("A reply to %s held records that may not leave; it was not sent.", kind)
         return refusal(message, FORBIDDEN_REPLY)
     return reply
+
+
+def _is_sealed(reply: Message) -> bool:
+    """Tell whether a release of features is nothing but sealed envelopes: bytes, never numbers."""
+    record = reply.content.array_records.get(SEALED)
+    return record is None or all(array.dtype == "uint8" for array in record.values())
 
 
 def refusal(message: Message, code: int) -> Message:
@@ -71,6 +95,8 @@ def refusal(message: Message, code: int) -> Message:
 
 
 def _code(error: Exception) -> int:
+    if isinstance(error, PrivacyError):
+        return PRIVACY_ERROR
     if isinstance(error, ShapeError):
         return SHAPE_ERROR
     if isinstance(error, DataError):

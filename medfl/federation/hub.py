@@ -144,7 +144,7 @@ class Hub:
             Called as each reply arrives.
         """
         shared = self.strategy.shared(model)
-        order = _order(number, rounds, self.strategy.instructions())
+        order = order_record(number, rounds, self.strategy.instructions())
         content = RecordDict({MODEL: to_record(shared), ORDER: order})
         control = self.strategy.control(model)
         if control:
@@ -180,13 +180,15 @@ class Hub:
 
     def _measured(self, kind: str, number: int, rounds: int, model: Arrays, split: str) -> Measured:
         options: dict[str, Option] = {**self.strategy.instructions(), "split": split}
-        content = RecordDict({MODEL: to_record(self.strategy.shared(model)), ORDER: _order(number, rounds, options)})
+        content = RecordDict(
+            {MODEL: to_record(self.strategy.shared(model)), ORDER: order_record(number, rounds, options)}
+        )
         result = Measured()
         missing = {facts.site for facts in self.members.values()}
         for node, reply in self._ask(kind, dict.fromkeys(self.members, content), self.limits.round_timeout_s):
             facts = self.members[node]
             try:
-                report = _report(reply)
+                report = read_report(reply)
                 suppressed = str(report.get("suppressed", ""))[:_LONGEST_REASON]
                 if suppressed:
                     result.suppressed[facts.site] = suppressed
@@ -209,7 +211,7 @@ class Hub:
     ) -> tuple[SiteUpdate | None, SiteRound]:
         up = bytes_in(reply) if reply.has_content() else 0
         try:
-            report = _report(reply)
+            report = read_report(reply)
             studies = check_count("studies", report.get("studies"), highest=facts.studies["train"])
             subjects = check_count("subjects", report.get("subjects"), highest=facts.subjects["train"])
             arrays, control = arrays_in(reply, MODEL), arrays_in(reply, CONTROL)
@@ -223,11 +225,16 @@ class Hub:
             subjects=subjects,
             studies=studies,
             loss=_number(report.get("loss")),
-            seconds=_number(report.get("seconds")) or 0.0,
+            seconds=seconds_in(report),
             bytes_down=down,
             bytes_up=up,
         )
         return update, outcome
+
+    def ask_members(self, kind: str, content: RecordDict) -> Iterable[tuple[SiteFacts, Message]]:
+        """Send one message to every member and yield each one's first reply, with who it is."""
+        for node, reply in self._ask(kind, dict.fromkeys(self.members, content), self.limits.round_timeout_s):
+            yield self.members[node], reply
 
     def _ask(
         self, kind: str, contents: Mapping[int, RecordDict], timeout_s: float, group: str = "0"
@@ -255,14 +262,22 @@ class Hub:
             time.sleep(_POLL_S)
 
 
-def _order(number: int, rounds: int, options: Mapping[str, Option]) -> ConfigRecord:
+def order_record(number: int, rounds: int, options: Mapping[str, Option]) -> ConfigRecord:
+    """Return what a site is asked to do, as it travels."""
     order = ConfigRecord({"round": number, "rounds": rounds})
     for name, value in options.items():
         order[name] = value
     return order
 
 
-def _report(reply: Message) -> Mapping[str, Any]:
+def read_report(reply: Message) -> Mapping[str, Any]:
+    """Return the report of a reply.
+
+    Raises
+    ------
+    ReplyError
+        If the site answered with an error, or without a report.
+    """
     if reply.has_error():
         word = WORDS.get(reply.error.code, "unknown_error")
         raise ReplyError("site_error", f"the site answered with error {reply.error.code}: {word}")
@@ -274,7 +289,7 @@ def _report(reply: Message) -> Mapping[str, Any]:
 
 
 def _facts(reply: Message) -> SiteFacts:
-    report = _report(reply)
+    report = read_report(reply)
     site = report.get("site")
     if not isinstance(site, str) or not SITE_NAME.fullmatch(site):
         raise ReplyError("site_name", "a site's name must be letters, digits, blanks, '.', '_' or '-', at most 64")
@@ -291,6 +306,11 @@ def _facts(reply: Message) -> SiteFacts:
 
 def _refused(site: str, down: int, up: int, reason: str, detail: str) -> SiteRound:
     return SiteRound(site=site, bytes_down=down, bytes_up=up, refused=reason, detail=detail)
+
+
+def seconds_in(report: Mapping[str, Any]) -> float:
+    """Return the seconds that a site says it needed; 0 where it does not."""
+    return _number(report.get("seconds")) or 0.0
 
 
 def _number(value: object) -> float | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -84,6 +84,28 @@ class EvaluateReply:
     suppressed: str = ""
 
 
+@dataclass(frozen=True)
+class ReleaseReply:
+    """What a site answers when it is asked for protected features.
+
+    Attributes
+    ----------
+    sealed : dict of str to ndarray
+        Envelopes as uint8 arrays, and the key to open them, wrapped for the hub; empty where the sites train the head.
+    subjects, studies : int
+        Behind the envelopes.
+    seconds : float
+    key_id : str
+        Of the keyed transform; empty without one.
+    """
+
+    sealed: Arrays
+    subjects: int
+    studies: int
+    seconds: float
+    key_id: str = ""
+
+
 @dataclass
 class SiteMemory:
     """Arrays a site keeps between messages; they never leave it."""
@@ -108,4 +130,21 @@ class SiteProgram(Protocol):
 
     def finish(self, order: Order, memory: SiteMemory) -> EvaluateReply:
         """Judge the final model and keep cases and predictions at the site."""
+        ...
+
+
+@runtime_checkable
+class FeatureSiteProgram(SiteProgram, Protocol):
+    """One hospital's side of a run that shares features."""
+
+    def sums(self, order: Order) -> EvaluateReply:
+        """Sum up features per class, for the directions that the task needs."""
+        ...
+
+    def choose(self, order: Order) -> EvaluateReply:
+        """Count how often each candidate of a bottleneck is right on the validation studies."""
+        ...
+
+    def release(self, order: Order, memory: SiteMemory) -> ReleaseReply:
+        """Protect all features, and seal those of training studies for the hub."""
         ...

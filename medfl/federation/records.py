@@ -14,11 +14,15 @@ CONTROL: Final = "control"
 MEASURES: Final = "measures"
 ORDER: Final = "order"
 REPORT: Final = "report"
+SEALED: Final = "sealed"
 
 DESCRIBE: Final = "query.describe"
 TRAIN: Final = "train"
 EVALUATE: Final = "evaluate"
 FINISH: Final = "query.finish"
+SUMS: Final = "query.sums"
+CHOOSE: Final = "query.choose"
+RELEASE: Final = "query.release"
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -2,8 +2,19 @@
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
-from medfl.federation.program import EvaluateReply, Order, SiteMemory, SiteProgram
-from medfl.federation.records import CONTROL, MEASURES, MODEL, ORDER, REPORT, arrays_in, from_record, to_record
+from medfl.errors import FederationError
+from medfl.federation.program import EvaluateReply, FeatureSiteProgram, Order, SiteMemory, SiteProgram
+from medfl.federation.records import (
+    CONTROL,
+    MEASURES,
+    MODEL,
+    ORDER,
+    REPORT,
+    SEALED,
+    arrays_in,
+    from_record,
+    to_record,
+)
 
 _MEMORY = "memory"
 _RESERVED = frozenset({"round", "rounds"})
@@ -44,6 +55,35 @@ def finish(message: Message, context: Context, program: SiteProgram) -> Message:
     reply = program.finish(_order(message), memory)
     _remember(context, memory)
     return _measured(message, reply)
+
+
+def sums(message: Message, program: SiteProgram) -> Message:
+    """Answer with sums over features."""
+    return _measured(message, _sharing_features(program).sums(_order(message)))
+
+
+def choose(message: Message, program: SiteProgram) -> Message:
+    """Answer with counts for each candidate of a bottleneck."""
+    return _measured(message, _sharing_features(program).choose(_order(message)))
+
+
+def release(message: Message, context: Context, program: SiteProgram) -> Message:
+    """Answer with sealed envelopes of protected features."""
+    memory = _recalled(context)
+    reply = _sharing_features(program).release(_order(message), memory)
+    _remember(context, memory)
+    report = ConfigRecord(
+        {"subjects": reply.subjects, "studies": reply.studies, "seconds": reply.seconds, "key-id": reply.key_id}
+    )
+    return Message(RecordDict({SEALED: to_record(reply.sealed), REPORT: report}), reply_to=message)
+
+
+def _sharing_features(program: SiteProgram) -> FeatureSiteProgram:
+    if not isinstance(program, FeatureSiteProgram):
+        raise FederationError(
+            "Only a run with sharing 'features' may ask a site for features; this one shares weights."
+        )
+    return program
 
 
 def _measured(message: Message, reply: EvaluateReply) -> Message:

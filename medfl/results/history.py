@@ -36,6 +36,34 @@ class SiteRound(ResultModel):
     detail: str = ""
 
 
+class SiteRelease(ResultModel):
+    """One site's release of features, before the first round.
+
+    Attributes
+    ----------
+    site : str
+    subjects, studies : int
+        Behind the envelopes that the hub received; 0 where the sites train the head.
+    seconds : float
+        Time the site spent on protecting and sealing.
+    bytes_up : int
+        Array bytes received from the site.
+    key_id : str
+        Of the keyed transform; empty without one.
+    refused, detail : str
+        Reason code and sentence when the release was not used.
+    """
+
+    site: str
+    subjects: int = 0
+    studies: int = 0
+    seconds: float = 0.0
+    bytes_up: int = 0
+    key_id: str = ""
+    refused: str = ""
+    detail: str = ""
+
+
 class RoundRecord(ResultModel):
     """One round.
 
@@ -48,6 +76,8 @@ class RoundRecord(ResultModel):
     skipped : str
         Why the global model was left as it was; empty when it was updated.
     sites : tuple of SiteRound
+    hub_loss : float or None
+        Mean training loss where the hub trained the head on released features.
     metrics : dict of str to MetricValue
         Pooled validation metrics after the round; empty when the round was not evaluated.
     """
@@ -56,14 +86,17 @@ class RoundRecord(ResultModel):
     seconds: float
     skipped: str = ""
     sites: tuple[SiteRound, ...]
+    hub_loss: float | None = None
     metrics: dict[str, MetricValue] = Field(default_factory=dict)
 
 
 class History(ResultModel):
-    """All finished rounds, in order."""
+    """All finished rounds, in order; `releases` are the sites' features, where a run shares them."""
 
     rounds: tuple[RoundRecord, ...] = ()
+    releases: tuple[SiteRelease, ...] = ()
 
     def until(self, number: int) -> "History":
         """Return the rounds up to and including `number`."""
-        return History(rounds=tuple(record for record in self.rounds if record.number <= number))
+        kept = tuple(record for record in self.rounds if record.number <= number)
+        return History(rounds=kept, releases=self.releases)

@@ -79,6 +79,10 @@ class RunStore:
             tables = [_table(path) for path in sorted(parts.glob("*.csv"))]
             write_text(self.folder / "cases.csv", _csv([header, *(row for table in tables for row in table[1:])]))
 
+    def read_cases(self) -> list[dict[str, str]]:
+        """Read `cases.csv`: one mapping from column to text for every study."""
+        return list(csv.DictReader(io.StringIO(self._text("cases.csv"), newline="")))
+
     def is_started(self) -> bool:
         """Tell whether a run has left its settings here."""
         return (self.folder / "config.yaml").exists()
@@ -138,6 +142,15 @@ class RunStore:
     def read_model(self) -> dict[str, NDArray[Any]]:
         """Read the global model."""
         return _unpacked(self.folder / "model.safetensors")[0]
+
+    def write_directions(self, arrays: Arrays) -> None:
+        """Write the public directions of a bottleneck; whoever protects further studies needs them."""
+        write_bytes(self._made(".") / "directions.safetensors", _packed(arrays, {}))
+
+    def read_directions(self) -> dict[str, NDArray[Any]] | None:
+        """Read the directions of a bottleneck; None where the run has none."""
+        path = self.folder / "directions.safetensors"
+        return _unpacked(path)[0] if path.exists() else None
 
     def write_personal(self, site: str, arrays: Arrays) -> None:
         """Write the model that one site made its own; stays at the site."""

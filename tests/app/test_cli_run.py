@@ -69,6 +69,13 @@ def test_usage_errors_exit_with_2(medfl: Medfl) -> None:
     assert medfl("nonsense").code == 2
 
 
+@pytest.mark.parametrize("option", ["--strategies", "--baselines"])
+def test_an_unknown_name_to_compare_is_a_usage_error(medfl: Medfl, tiny: Path, option: str) -> None:
+    outcome = medfl("compare", tiny, option, "nonsense")
+    assert outcome.code == 2
+    assert "nonsense" in outcome.err
+
+
 def test_compare_prints_every_model_and_stores_them(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
     outcome = medfl(
         "compare",

@@ -180,16 +180,30 @@ def test_fedadam_takes_the_steps_of_the_paper() -> None:
     np.testing.assert_allclose(second["w"], first["w"] + 0.1 * np.array([0.5, 0.25]) / (roots + 0.5), rtol=1e-12)
 
 
-def test_scaffold_moves_its_variate_by_the_mean_change() -> None:
+def test_scaffold_shares_the_mean_of_the_latest_variates() -> None:
     strategy, start = Scaffold(["w"]), {"w": np.zeros(2, np.float32)}
     np.testing.assert_array_equal(strategy.control(start)["w"], [0, 0])
+    both = [
+        SiteUpdate("a", start, {"w": np.array([4, 0], np.float32)}, 10),
+        SiteUpdate("b", start, {"w": np.array([1, 3], np.float32)}, 20),
+    ]
     for _ in range(2):
-        strategy.aggregate(
-            start,
-            [
-                SiteUpdate("a", start, {"w": np.array([4, 0], np.float32)}, 10),
-                SiteUpdate("b", start, {"w": np.array([1, 3], np.float32)}, 20),
-            ],
-        )
-    np.testing.assert_allclose(strategy.control(start)["w"], [4, 4], rtol=1e-6)
+        strategy.aggregate(start, both)
+    np.testing.assert_allclose(strategy.control(start)["w"], [2, 2], rtol=1e-6)
     assert strategy.instructions() == {"control-variates": True}
+
+
+def test_scaffold_keeps_the_last_variate_of_a_site_whose_reply_was_dropped() -> None:
+    strategy, start = Scaffold(["w"]), {"w": np.zeros(1, np.float32)}
+    strategy.aggregate(
+        start,
+        [
+            SiteUpdate("a", start, {"w": np.array([4], np.float32)}, 10),
+            SiteUpdate("b", start, {"w": np.array([1], np.float32)}, 20),
+        ],
+    )
+    strategy.aggregate(start, [SiteUpdate("a", start, {"w": np.array([7], np.float32)}, 10)])
+    np.testing.assert_allclose(strategy.control(start)["w"], [3], rtol=1e-6)
+    resumed = Scaffold(["w"])
+    resumed.restore(strategy.state())
+    np.testing.assert_array_equal(resumed.control(start)["w"], strategy.control(start)["w"])

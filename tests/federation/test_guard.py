@@ -4,11 +4,24 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
-from medfl.errors import DataError, ImageReadError, ShapeError
+from medfl.errors import DataError, ImageReadError, KeyFileError, PrivacyError, ShapeError
 from medfl.federation.guard import WORDS, Handler, guard
 from medfl.federation.loopback import LoopbackGrid
-from medfl.federation.records import CONTROL, DESCRIBE, EVALUATE, FINISH, MEASURES, MODEL, REPORT, TRAIN, to_record
+from medfl.federation.records import (
+    CONTROL,
+    DESCRIBE,
+    EVALUATE,
+    FINISH,
+    MEASURES,
+    MODEL,
+    RELEASE,
+    REPORT,
+    SEALED,
+    TRAIN,
+    to_record,
+)
 
 PLANTED = "Zzyzx^Quillfeather"
 
@@ -43,6 +56,18 @@ def raising(error: Exception) -> Handler:
     return handler
 
 
+def test_a_release_of_features_leaves_as_sealed_bytes_or_not_at_all(context: Context) -> None:
+    def releasing(array: NDArray[np.generic]) -> Handler:
+        def handler(message: Message, context: Context) -> Message:
+            return Message(RecordDict({SEALED: to_record({"a": array})}), reply_to=message)
+
+        return handler
+
+    assert not guard(order(RELEASE), context, releasing(np.ones(3, np.uint8))).has_error()
+    reply = guard(order(RELEASE), context, releasing(np.ones(3, np.float32)))
+    assert reply.error.reason == "forbidden_reply"
+
+
 @pytest.mark.parametrize(
     ("error", "word"),
     [
@@ -52,6 +77,8 @@ def raising(error: Exception) -> Handler:
         (DataError(PLANTED), "data_error"),
         (ImageReadError("truncated", PLANTED), "data_error"),
         (ShapeError(PLANTED), "shape_error"),
+        (PrivacyError(PLANTED), "privacy_error"),
+        (KeyFileError(PLANTED), "privacy_error"),
     ],
 )
 def test_an_exception_becomes_one_word(

@@ -1,0 +1,1 @@
+"""What somebody who sees a release can find out."""

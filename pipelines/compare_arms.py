@@ -1,0 +1,237 @@
+"""One table over protections: what they cost, and what an attacker still learns."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from medfl.attacks.reidentification import evaluate_reidentification
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medfl.config.network import EfficientNetNetwork
+from medfl.config.privacy import GaussianStage, PlainNoiseStage
+from medfl.config.settings import Config
+from medfl.data.dataset import PreparedStudy
+from medfl.errors import ConfigError, TooFewSubjectsError
+from medfl.evaluation.case_auroc import case_auroc
+from medfl.results.arms import ArmResult, ArmTable, Utility
+from medfl.results.atomic import write_text
+from medfl.results.attack import AttackResult
+from medfl.results.metrics import RunMetrics
+from medfl.results.store import RunStore
+from pipelines.arms import ARMS, DP_ARMS, HEAD_ONLY, with_arm
+from pipelines.compare import with_seed
+from pipelines.feature_program import FeatureProgram
+from pipelines.progress import Observer
+from pipelines.simulate import Prepared, simulate
+from pipelines.site_program import PipelineProgram
+
+_DRAWS = 1000
+_TIMED = 50
+PREDICTIONS_ONLY = "predictions-only"
+"""As head-only; what is attacked is what a site would send if it shared its predictions and nothing else."""
+COMPARABLE = (*ARMS, HEAD_ONLY, PREDICTIONS_ONLY)
+
+Released = Callable[[PipelineProgram, PreparedStudy], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class WantedArms:
+    """Which protections to compare.
+
+    Attributes
+    ----------
+    arms : tuple of str
+    epsilons : tuple of float
+        Every arm with the Gaussian mechanism is run once for each.
+    stds : tuple of float
+        The control "matched-noise" is run once for each; which of them matches another arm is read off the table.
+    seeds : int
+        Repetitions, each with another start, another split and another key.
+    attack : bool
+        Measure re-identification, too.
+    """
+
+    arms: tuple[str, ...]
+    epsilons: tuple[float, ...] = (8.0,)
+    stds: tuple[float, ...] = (1.0,)
+    seeds: int = 1
+    attack: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        unknown = set(self.arms) - set(COMPARABLE)
+        if unknown:
+            raise ConfigError(f"--arms must be of {', '.join(COMPARABLE)}; got {', '.join(sorted(unknown))}.")
+        if self.seeds < 1:
+            raise ConfigError(f"--seeds must be at least 1, got {self.seeds}.")
+
+
+def comparable(config: Config) -> tuple[str, ...]:
+    """Return every arm that means something for these features."""
+    network = config.network
+    pooled = isinstance(network, EfficientNetNetwork) and network.layer == "pooled"
+    segments = config.task.kind == "segmentation"
+    left_out = {"permutation"} if pooled else {PREDICTIONS_ONLY} if segments else set()
+    return tuple(arm for arm in COMPARABLE if arm not in left_out)
+
+
+def compare_arms(config: Config, wanted: WantedArms, out: Path, observer: Observer | None = None) -> ArmTable:
+    """Run every arm and attack what it releases; each run leaves its own folder below `out`.
+
+    Parameters
+    ----------
+    config : Config
+        With sharing 'features'.
+    wanted : WantedArms
+    out : Path
+    observer : Observer or None
+    """
+    rows: list[ArmResult] = []
+    for seed in range(wanted.seeds):
+        seeded = with_seed(config, config.seed + seed)
+        for arm in wanted.arms:
+            for name, settings in _variants(seeded, arm, wanted):
+                folder = out / f"{name}-seed{seeded.seed}"
+                rows.append(run_arm(settings, arm, folder, attack=wanted.attack, observer=observer))
+                table = ArmTable(config=config.name, rows=tuple(rows))
+                write_text(out / "arms.json", table.model_dump_json(indent=2) + "\n")
+    return table
+
+
+def _variants(config: Config, arm: str, wanted: WantedArms) -> list[tuple[str, Config]]:
+    """Return one configuration, or one for each strength of the noise, with a name for its folder."""
+    name = arm.replace("+", "_")
+    if arm in DP_ARMS:
+        return [(f"{name}-epsilon{value:g}", with_arm(config, arm, epsilon=value)) for value in wanted.epsilons]
+    if arm == "matched-noise":
+        return [(f"{name}-std{value:g}", with_arm(config, arm, std=value)) for value in wanted.stds]
+    return [(name, with_arm(config, HEAD_ONLY if arm == PREDICTIONS_ONLY else arm))]
+
+
+def run_arm(config: Config, arm: str, folder: Path, *, attack: bool, observer: Observer | None = None) -> ArmResult:
+    """Run one protection, and attack the features of test subjects that split inference would release.
+
+    The attacker knows which features of training and validation subjects belong together, and has to tell for subjects
+    it has never seen. In weight mode there is no feature to attack.
+    """
+    began = time.perf_counter()
+    store = RunStore(folder)
+    run = simulate(config, folder, resume=store.is_started(), observer=observer)
+    seconds = time.perf_counter() - began
+    history = store.read_history()
+    sent = sum(record.bytes_up for record in history.releases)
+    sent += sum(site.bytes_up for record in history.rounds for site in record.sites)
+    noise = config.protection.noise
+    is_features = config.sharing == "features"
+    attacks: tuple[AttackResult, ...] = ()
+    if attack and (is_features or arm == PREDICTIONS_ONLY):
+        attacks = _attacked(run.prepared, _features if is_features else _predictions, config.seed)
+    return ArmResult(
+        arm=arm,
+        seed=config.seed,
+        epsilon=noise.epsilon if isinstance(noise, GaussianStage) else float("inf"),
+        noise_std=noise.std if isinstance(noise, PlainNoiseStage) else 0.0,
+        channels=_one(run.prepared).shape[0] if is_features else 0,
+        utility=_utility(run.metrics, store, config),
+        attacks=attacks,
+        bytes_up=sent,
+        seconds=seconds,
+        milliseconds_per_study=_latency(run.prepared) if is_features else 0.0,
+    )
+
+
+def _attacked(prepared: Prepared, what: Released, seed: int) -> tuple[AttackResult, ...]:
+    known, unseen = _released(prepared, ("train", "val"), what), _released(prepared, ("test",), what)
+    label = _linkable_class(known, unseen)
+    attacker, test = _of_class(known, label), _of_class(unseen, label)
+    try:
+        return evaluate_reidentification(
+            attacker.features, attacker.subjects, test.features, test.subjects, seed=seed, draws=_DRAWS
+        )
+    except TooFewSubjectsError:
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    features: NDArray[np.float32]
+    subjects: NDArray[np.str_]
+    labels: NDArray[np.int64]
+
+
+def _released(prepared: Prepared, splits: Sequence[str], what: Released) -> _Features:
+    pairs = [
+        (what(program, study), study)
+        for program in prepared.programs.values()
+        for split in splits
+        for study in program.studies[split]
+    ]
+    labels = [int(study.target) if study.target.ndim == 0 else 0 for _, study in pairs]
+    return _Features(
+        np.stack([values for values, _ in pairs]),
+        np.array([study.row.subject for _, study in pairs]),
+        np.array(labels, dtype=np.int64),
+    )
+
+
+def _features(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.float32]:
+    """Return protected features; a program that shares features holds no others after its release."""
+    del program
+    found: NDArray[np.float32] = study.image.numpy()
+    return found
+
+
+def _predictions(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.float32]:
+    ((probabilities, _),) = program.pipeline.predict([study.image], 0)
+    found: NDArray[np.float32] = probabilities.float().numpy()
+    return found
+
+
+def _linkable_class(*parts: _Features) -> int:
+    """Return the class with most subjects that have two or more studies: impostors then share the diagnosis."""
+    found: Counter[int] = Counter()
+    for part in parts:
+        seen = Counter(zip(part.subjects.tolist(), part.labels.tolist(), strict=True))
+        found.update(label for (_, label), count in seen.items() if count > 1)
+    return found.most_common(1)[0][0] if found else 0
+
+
+def _of_class(part: _Features, label: int) -> _Features:
+    own = part.labels == label
+    return _Features(part.features[own], part.subjects[own], part.labels[own])
+
+
+def _one(prepared: Prepared) -> Tensor:
+    """Return the protected features of some study."""
+    return next(program.studies["train"][0].image for program in prepared.programs.values() if program.studies["train"])
+
+
+def _latency(prepared: Prepared) -> float:
+    """Return the median milliseconds to protect one study's features, without the backbone and without sealing."""
+    program = next(program for program in prepared.programs.values() if isinstance(program, FeatureProgram))
+    seconds = []
+    for number in range(_TIMED):
+        clear = program.clear("train")[number % len(program.clear("train"))]
+        began = time.perf_counter()
+        program.protection.protect([clear.image], [f"latency/{number}"])
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds)) * 1000
+
+
+def _utility(metrics: RunMetrics, store: RunStore, config: Config) -> Utility:
+    """Return Dice from additive sums, or the AUROC of all cases: in a simulation they are all here."""
+    if config.task.kind == "segmentation":
+        dice = metrics.pooled["dice_mean"]
+        values = [float("nan") if value is None else value for value in (dice.value, dice.ci_low, dice.ci_high)]
+        return Utility(name="dice_mean", value=values[0], ci_low=values[1], ci_high=values[2], n=dice.n)
+    positive = list(config.task.classes)[-1]
+    cases = store.read_cases()
+    scores = np.array([float(case[f"probability/{positive}"]) for case in cases])
+    labels = np.array([float(case["label"]) == len(config.task.classes) - 1 for case in cases])
+    subjects = [case["subject"] for case in cases]
+    found = case_auroc(scores, labels, subjects, draws=_DRAWS, rng=np.random.default_rng(config.seed))
+    return Utility(name="auroc", value=found.value, ci_low=found.low, ci_high=found.high, n=len(set(subjects)))

@@ -1,0 +1,309 @@
+"""One hospital's side of a run that shares features."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medfl.config.privacy import BottleneckStage, GaussianStage
+from medfl.config.settings import Config
+from medfl.data.dataset import PreparedStudy
+from medfl.data.manifest import Manifest
+from medfl.data.preparation import IGNORED
+from medfl.errors import ConfigError, FederationError, TooFewSubjectsError
+from medfl.federation.program import Arrays, EvaluateReply, Order, ReleaseReply, SiteMemory, TrainReply
+from medfl.privacy.class_sums import ClassSums, class_sums, noised
+from medfl.privacy.directions import Directions, fit_directions
+from medfl.results.canonical import sha256
+from medfl.results.store import RunStore
+from pipelines.custody import Custody
+from pipelines.pipeline import Pipeline, class_count
+from pipelines.protection import SiteProtection, cut_of, protection_digest, standardized
+from pipelines.sealing import seal_release
+from pipelines.site_program import PipelineProgram
+
+DIRECTIONS = "directions/"
+CANDIDATE = "candidate/"
+KEYS_PER_SITE = "site:"
+_CHARGED = "charged"
+_POSITIONS = 100
+"""Most positions of one map that directions are learned from, on a regular grid."""
+
+
+def own_head(model: Arrays, site: str) -> Arrays:
+    """Return the arrays of one site's own head; all arrays where every site has the same.
+
+    Raises
+    ------
+    FederationError
+        If there are heads for each site but none for this one.
+    """
+    if not any(name.startswith(KEYS_PER_SITE) for name in model):
+        return model
+    prefix = f"{KEYS_PER_SITE}{site}/"
+    own = {name.removeprefix(prefix): array for name, array in model.items() if name.startswith(prefix)}
+    if not own:
+        raise FederationError("With a key for each site every site needs its own head; the hub has none for this site.")
+    return own
+
+
+class FeatureProgram(PipelineProgram):
+    """Protects one site's features; nothing that trains or judges here ever sees clear ones.
+
+    Parameters
+    ----------
+    site, pipeline, studies, manifest, config, store, device
+        As in `PipelineProgram`; `studies` hold clear features of the pipeline's frozen encoder.
+    custody : Custody
+        Where this site finds its keys.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        pipeline: Pipeline[Any],
+        studies: Sequence[PreparedStudy],
+        *,
+        manifest: Manifest,
+        config: Config,
+        store: RunStore | None,
+        device: torch.device,
+        custody: Custody,
+    ) -> None:
+        super().__init__(site, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
+        if pipeline.encoder is None:
+            raise ConfigError("Sharing features needs a frozen public backbone; this network has none.")
+        self.cut = cut_of(pipeline.encoder, config.preprocessing.size)
+        self.custody = custody
+        self._clear = self.studies
+        self._classes = class_count(config)
+        self._protection: SiteProtection | None = None
+
+    def sums(self, order: Order) -> EvaluateReply:
+        """Sum up standardized features per class over training studies, or learn the directions here alone."""
+        stage = self.config.protection.minimize
+        if not isinstance(stage, BottleneckStage):
+            raise ConfigError("Sums of features are for a bottleneck; this plan has none. Nothing was released.")
+        if stage.learn == "site" and stage.site != self.site:
+            return EvaluateReply({}, 0, 0, suppressed=f"{stage.site} learns the directions")
+        features, labels, subjects = self._samples("train")
+        minimum = self.config.evaluation.minimum_subjects
+        try:
+            sums = self._summed(stage, features, labels, subjects)
+        except TooFewSubjectsError:
+            return EvaluateReply({}, 0, 0, suppressed=f"a class has fewer than {minimum} subjects")
+        if stage.learn == "site":
+            found = fit_directions(sums, stage.directions[0], method=stage.method, components=stage.components)
+            arrays, name = dict(found.to_arrays()), "directions"
+        else:
+            arrays, name = dict(sums.to_arrays()), "class-sums"
+        self._write_release(name, arrays, "train")
+        return EvaluateReply(arrays, len(set(subjects)), len(self._clear["train"]))
+
+    def choose(self, order: Order) -> EvaluateReply:
+        """Count right answers per class and candidate on validation studies."""
+        features, labels, subjects = self._samples("val")
+        minimum = self.config.evaluation.minimum_subjects
+        for label in range(self._classes):
+            if 0 < len({subject for subject, own in zip(subjects, labels, strict=True) if own == label}) < minimum:
+                return EvaluateReply({}, 0, 0, suppressed=f"a class has fewer than {minimum} subjects")
+        if not len(labels):
+            return EvaluateReply({}, 0, 0, suppressed="no validation studies")
+        counts = np.bincount(labels, minlength=self._classes).astype(np.float64)
+        names = sorted({name.split("/")[1] for name in order.model if name.startswith(CANDIDATE)}, key=int)
+        right = np.zeros((len(names), self._classes))
+        for row, name in enumerate(names):
+            weights, bias = order.model[f"{CANDIDATE}{name}/weights"], order.model[f"{CANDIDATE}{name}/bias"]
+            predicted = (features @ weights.T + bias).argmax(axis=1)
+            right[row] = np.bincount(labels[predicted == labels], minlength=self._classes)
+        arrays: Arrays = {"right": right, "counts": counts}
+        self._write_release("choice-of-directions", arrays, "val")
+        return EvaluateReply(arrays, len(set(subjects)), len(self._clear["val"]))
+
+    def release(self, order: Order, memory: SiteMemory) -> ReleaseReply:
+        """Protect every feature; seal those of training studies for the hub where it trains the head."""
+        started = time.perf_counter()
+        memory.arrays.update({name: array for name, array in order.model.items() if name.startswith(DIRECTIONS)})
+        self._use(memory)
+        protection, studies = self.protection, self.studies["train"]
+        sealed: Arrays = {}
+        if order.options.get("send", False):
+            if _CHARGED not in memory.arrays:
+                protection.charge(len(studies))
+                memory.arrays[_CHARGED] = np.array(len(studies))
+            sealed = seal_release(
+                studies,
+                recipient=str(order.options.get("hub-key", "")),
+                metadata=self._metadata(),
+            )
+            self._keep_features("features-train", studies)
+        subjects = len({study.row.subject for study in studies}) if sealed else 0
+        seconds = time.perf_counter() - started
+        return ReleaseReply(sealed, subjects, len(studies) if sealed else 0, seconds, protection.key_id)
+
+    def train(self, order: Order, memory: SiteMemory) -> TrainReply:
+        """Train the head on the site's own protected features."""
+        self._use(memory)
+        return super().train(order, memory)
+
+    def evaluate(self, order: Order, memory: SiteMemory) -> EvaluateReply:
+        """Judge the head on the site's own protected features."""
+        self._use(memory)
+        return super().evaluate(self._own(order), memory)
+
+    def finish(self, order: Order, memory: SiteMemory) -> EvaluateReply:
+        """Judge the final head, keep cases and predictions at the site."""
+        self._use(memory)
+        return super().finish(self._own(order), memory)
+
+    @property
+    def protection(self) -> SiteProtection:
+        """The site's protectors, with their key.
+
+        Raises
+        ------
+        FederationError
+            If the hub has not asked for a release yet.
+        """
+        if self._protection is None:
+            raise FederationError("Features must be protected before they are used; the hub has not asked for it yet.")
+        return self._protection
+
+    def clear(self, split: str) -> list[PreparedStudy]:
+        """Return studies with clear features, for measurements at the site; they never leave it."""
+        return self._clear[split]
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _summed(
+        self, stage: BottleneckStage, features: NDArray[np.float64], labels: NDArray[np.int64], subjects: Sequence[str]
+    ) -> ClassSums:
+        minimum = self.config.evaluation.minimum_subjects
+        if stage.epsilon is None:
+            return class_sums(features, labels, subjects, classes=self._classes, minimum_subjects=minimum)
+        label = sha256({"sums": stage.model_dump(mode="json"), "studies": [s.row.study for s in self._clear["train"]]})
+        sums, _ = noised(
+            features,
+            labels,
+            subjects,
+            classes=self._classes,
+            minimum_subjects=minimum,
+            clip=stage.clip,
+            epsilon=stage.epsilon,
+            delta=stage.delta,
+            source=self.custody.noise(self.site, label),
+        )
+        return sums
+
+    def _own(self, order: Order) -> Order:
+        return replace(order, model=own_head(order.model, self.site))
+
+    def _use(self, memory: SiteMemory) -> None:
+        """Protect all studies once, and again in the same way where a process starts anew; then use no others."""
+        if self._protection is None:
+            found = {
+                name.removeprefix(DIRECTIONS): array
+                for name, array in memory.arrays.items()
+                if name.startswith(DIRECTIONS)
+            }
+            directions = Directions.from_arrays(found) if found else None
+            protection = SiteProtection(self.config, self.cut, directions, self.custody, self.site)
+            self.studies = {
+                split: _protected(protection, self._allowed(studies)) for split, studies in self._clear.items()
+            }
+            self._protection = protection
+        self.pipeline.cut_at(self.protection.shape, seed=self.config.seed)
+        self._start = {name: tensor.clone() for name, tensor in self.pipeline.network.shared_state().items()}
+
+    def _allowed(self, studies: Sequence[PreparedStudy]) -> list[PreparedStudy]:
+        """Return at most as many studies of each subject as the noise was calibrated for."""
+        noise = self.config.protection.noise
+        if not isinstance(noise, GaussianStage):
+            return list(studies)
+        taken: dict[str, int] = {}
+        kept = []
+        for study in studies:
+            taken[study.row.subject] = taken.get(study.row.subject, 0) + 1
+            if taken[study.row.subject] <= noise.studies_per_subject:
+                kept.append(study)
+        return kept
+
+    def _samples(self, split: str) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
+        """Return standardized features (n, C), classes (n,) and subjects of n samples.
+
+        A sample is a study; for masks it is a position of the map, with the class at its middle.
+        """
+        studies = self._clear[split]
+        if not studies:
+            return np.zeros((0, self.cut.shape[0])), np.zeros(0, dtype=np.int64), []
+        features = standardized(self.cut, [study.image for study in studies])
+        if features.ndim > 2 and studies[0].target.ndim == 0:
+            features = features.flatten(2).mean(dim=2)
+        if features.ndim == 2:
+            labels = np.array([int(study.target) for study in studies], dtype=np.int64)
+            return features.double().numpy(), labels, [study.row.subject for study in studies]
+        return _positions(features, studies)
+
+    def _metadata(self) -> dict[str, str]:
+        return {
+            "encoder": self.cut.model,
+            "protection": protection_digest(self.config, self.cut, self.protection.directions),
+            "kid": self.protection.key_id,
+            "site": self.site,
+        }
+
+    def _keep_features(self, name: str, studies: Sequence[PreparedStudy]) -> None:
+        if self.store is None or self.config.evaluation.keep_releases == "none" or not studies:
+            return
+        arrays = {
+            "features": np.stack([study.image.numpy() for study in studies]),
+            "targets": np.stack([study.target.numpy() for study in studies]),
+        }
+        self.store.write_release(self.site, name, arrays, tuple(study.row.subject for study in studies))
+
+
+def _protected(protection: SiteProtection, studies: Sequence[PreparedStudy]) -> list[PreparedStudy]:
+    features = protection.protect([study.image for study in studies], [study.row.study for study in studies])
+    return [replace(study, image=image) for study, image in zip(studies, features, strict=True)]
+
+
+def make_program(
+    site: str,
+    pipeline: Pipeline[Any],
+    studies: Sequence[PreparedStudy],
+    *,
+    manifest: Manifest,
+    config: Config,
+    store: RunStore | None,
+    device: torch.device,
+    custody: Custody,
+) -> PipelineProgram:
+    """Return the program that the plan's way of sharing asks for."""
+    if config.sharing == "features":
+        return FeatureProgram(
+            site, pipeline, studies, manifest=manifest, config=config, store=store, device=device, custody=custody
+        )
+    return PipelineProgram(site, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
+
+
+def _positions(
+    features: Tensor, studies: Sequence[PreparedStudy]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
+    height, width = features.shape[2:]
+    step = max(1, -(-height * width // _POSITIONS))
+    rows: list[NDArray[np.float32]] = []
+    labels: list[NDArray[np.int64]] = []
+    subjects: list[str] = []
+    for one, study in zip(features, studies, strict=True):
+        stride = study.target.shape[0] // height, study.target.shape[1] // width
+        middle = study.target[stride[0] // 2 :: stride[0], stride[1] // 2 :: stride[1]][:height, :width].flatten()
+        counted = (middle != IGNORED) & (torch.arange(len(middle)) % step == 0)
+        rows.append(one.flatten(1).T[counted].numpy())
+        labels.append(middle[counted].numpy().astype(np.int64))
+        subjects += [study.row.subject] * int(counted.sum())
+    return np.concatenate(rows).astype(np.float64), np.concatenate(labels), subjects

@@ -1,0 +1,268 @@
+"""Runs that share protected features instead of weights."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from medfl.privacy.key_files import KeyFile
+
+from medfl.config.reading import parse_config
+from medfl.config.settings import Config
+from medfl.data.dataset import PreparedStudy
+from medfl.errors import FederationError, KeyFileError, PrivacyError
+from medfl.federation.program import Arrays, Order, SiteMemory
+from medfl.privacy.class_sums import class_sums
+from medfl.privacy.directions import fit_directions
+from medfl.privacy.keys import ContextKey, KeyContext
+from medfl.results.store import RunStore
+from pipelines import feature_program
+from pipelines.custody import FolderCustody, MemoryCustody
+from pipelines.feature_program import FeatureProgram
+from pipelines.predict import predict
+from pipelines.progress import Observer
+from pipelines.sealing import seal_release
+from pipelines.simulate import prepare, simulate
+
+TEXT = """\
+name: tiny_features
+sharing: features
+features: {head: hub}
+task: {kind: classification, dimensions: 2, classes: {normal: [normal], lesion: [lesion]}}
+data:
+  source: {kind: phantoms, dimensions: 2, subjects: 60, visits: 2, sites: 2}
+  sites: {kind: column}
+  split: {train: 0.5, validation: 0.2, test: 0.3}
+preprocessing: {size: [32, 32]}
+network: {kind: efficientnet_lite0, hidden: 8}
+training: {rounds: 2, batch_size: 16, learning_rate: 0.01}
+evaluation: {minimum_subjects: 3, every: 1}
+protection:
+  minimize: {kind: bottleneck, directions: [1, 2, 4], components: 32}
+  keyed: {kind: knt}
+"""
+MASKS = (
+    "task={kind: segmentation, dimensions: 2, classes: {a: 1, b: 2}, patch: [32, 32]}",
+    "network={kind: efficientnet_lite0, layer: stride8, hidden: 8}",
+    "features.head=sites",
+    "protection.minimize.directions=[4]",
+    "protection.keyed.permutation=none",
+)
+
+
+def config(*overrides: str) -> Config:
+    return parse_config(TEXT, overrides=overrides)
+
+
+def releases(run: Path) -> dict[str, dict[str, str]]:
+    """What -> its line of privacy.json, of the first site."""
+    record = json.loads((run / "privacy.json").read_text())
+    first = record["releases"][0]["site"]
+    return {line["what"]: line for line in record["releases"] if line["site"] == first}
+
+
+def secrets_of(folder: Path) -> list[bytes]:
+    return [KeyFile.load(path).key.secret_bytes() for path in sorted(folder.glob("*.key"))]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("features") / "run"
+    simulate(config(), folder)
+    return folder
+
+
+def test_a_run_on_shared_features_ends_with_metrics_and_says_what_left(finished: Path) -> None:
+    metrics = RunStore(finished).read_metrics()
+    assert metrics.pooled["accuracy"].value is not None
+    history = RunStore(finished).read_history()
+    assert len(history.rounds) == 2
+    assert all(record.hub_loss is not None and not record.sites for record in history.rounds)
+    assert all(one.studies > 0 and one.bytes_up > 0 and one.key_id for one in history.releases)
+    named = releases(finished)
+    assert any(what.startswith("protected features of training studies (arm bottleneck+knt") for what in named)
+    assert {"labels of the same studies", "sums and cross products of features per class"} <= set(named)
+    assert all(line["epsilon"] == "Infinity" for line in named.values())
+    assert not any("weights" in what for what in named)
+
+
+def test_no_key_is_in_the_run_folder(finished: Path) -> None:
+    keys = secrets_of(finished.with_name("run.keys"))
+    assert keys
+    content = [path.read_bytes() for path in finished.rglob("*") if path.is_file()]
+    for key in keys:
+        assert not any(key in data or key.hex().encode() in data for data in content)
+
+
+def test_what_a_site_keeps_of_its_release_is_protected_and_lists_its_subjects(finished: Path) -> None:
+    from safetensors import safe_open
+
+    path = next(finished.glob("released/*/features-train.safetensors"))
+    with safe_open(path, framework="numpy") as file:
+        features, subjects = file.get_tensor("features"), json.loads(file.metadata()["subjects"])
+    directions = RunStore(finished).read_directions()
+    assert directions is not None
+    assert features.shape == (len(subjects), len(directions["matrix"]))
+
+
+def test_split_inference_gives_the_probabilities_the_site_judged(finished: Path, tmp_path: Path) -> None:
+    cases = {case["study"]: case for case in RunStore(finished).read_cases()}
+    prepared = prepare(config(), None, Observer())
+    row = next(row for row in prepared.manifest.rows if row.study in cases)
+    found = predict(finished, prepared.manifest.image_path(row), tmp_path / "predicted", site=row.site)
+    assert found.done == 1
+    header, values = (line.split(",") for line in found.table.read_text().splitlines())
+    predicted = dict(zip(header, values, strict=True))
+    expected = float(cases[row.study]["probability/lesion"])
+    assert float(predicted["probability/lesion"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_federated_directions_are_those_of_the_pooled_features(finished: Path) -> None:
+    prepared = prepare(config(), None, Observer())
+    programs = [program for program in prepared.programs.values() if isinstance(program, FeatureProgram)]
+    parts = [program._samples("train") for program in programs]
+    features = np.concatenate([part[0] for part in parts])
+    labels = np.concatenate([part[1] for part in parts])
+    subjects = [subject for part in parts for subject in part[2]]
+    pooled = class_sums(features, labels, subjects, classes=2, minimum_subjects=3)
+    stored = RunStore(finished).read_directions()
+    assert stored is not None
+    expected = fit_directions(pooled, len(stored["matrix"]), components=32)
+    np.testing.assert_allclose(stored["matrix"], expected.matrix, rtol=1e-6, atol=1e-8)
+
+
+def test_a_run_that_goes_on_ends_where_an_unbroken_one_does(finished: Path, tmp_path: Path) -> None:
+    keys = finished.with_name("run.keys")
+    broken = tmp_path / "run"
+    (tmp_path / "run.keys").mkdir(mode=0o700)
+    for path in keys.iterdir():
+        target = tmp_path / "run.keys" / path.name
+        target.write_bytes(path.read_bytes())
+        target.chmod(0o600)
+
+    class Killed(Observer):
+        def round_finished(self, record: object) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(config(), broken, observer=Killed())
+    simulate(config(), broken, resume=True)
+    for name in ("model.safetensors", "metrics.json", "directions.safetensors"):
+        assert (broken / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_a_site_with_another_key_is_named_and_nothing_is_trained(tmp_path: Path) -> None:
+    class Wrong(MemoryCustody):
+        """Every site made a key of its own."""
+
+        def transform_key(self, site: str, context: KeyContext) -> ContextKey:
+            return self._key(site).derive(context)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.simulate.custody_beside", lambda store, config: Wrong())
+        with pytest.raises(PrivacyError, match="key ids differ"):
+            simulate(config(), tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_changed_envelope_is_refused_and_the_others_are_used(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def tampered(studies: Sequence[PreparedStudy], *, recipient: str, metadata: Mapping[str, str]) -> Arrays:
+        sealed = seal_release(studies, recipient=recipient, metadata=metadata)
+        calls.append(1)
+        if len(calls) == 1:
+            name = max(sealed)
+            changed = sealed[name].copy()
+            changed[-1] ^= 1
+            sealed[name] = changed
+        return sealed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_program, "seal_release", tampered)
+        simulate(config("training.rounds=1"), tmp_path / "run")
+    records = RunStore(tmp_path / "run").read_history().releases
+    assert sorted(record.refused for record in records) == ["", "envelope"]
+
+
+def test_the_cap_of_a_key_stops_a_release_before_anything_leaves(tmp_path: Path) -> None:
+    with pytest.raises(FederationError, match="site_error"):
+        simulate(config("protection.keyed.image_cap=3"), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("released/*/features-train.safetensors"))
+
+
+def test_a_site_judges_nothing_before_its_features_are_protected() -> None:
+    prepared = prepare(config(), None, Observer())
+    program = next(iter(prepared.programs.values()))
+    assert isinstance(program, FeatureProgram)
+    with pytest.raises(FederationError, match="must be protected"):
+        _ = program.protection
+
+
+def test_masks_are_decoded_from_protected_maps_and_no_feature_leaves_in_training(tmp_path: Path) -> None:
+    run = simulate(config(*MASKS), tmp_path / "run")
+    assert run.metrics.pooled["dice_mean"].value is not None
+    history = RunStore(tmp_path / "run").read_history()
+    assert all(record.studies == 0 and record.bytes_up == 0 for record in history.releases)
+    named = releases(tmp_path / "run")
+    assert not any("protected features" in what for what in named)
+    assert "model weights after local training" in named
+    program = next(iter(run.prepared.programs.values()))
+    assert program.studies["train"][0].image.shape == (4, 4, 4)
+
+
+def test_the_gaussian_mechanism_has_an_epsilon_and_others_have_none(tmp_path: Path) -> None:
+    arm = "protection={noise: {kind: gaussian, epsilon: 4, delta: 0.001, studies_per_subject: 1}}"
+    run = simulate(config(arm, "training.rounds=1"), tmp_path / "run")
+    named = releases(tmp_path / "run")
+    line = next(line for what, line in named.items() if what.startswith("protected features"))
+    assert float(line["epsilon"]) == pytest.approx(4, rel=0.02)
+    assert line["adjacency"] == "replace one subject"
+    assert named["labels of the same studies"]["epsilon"] == "Infinity"
+    for program in run.prepared.programs.values():
+        subjects = [study.row.subject for study in program.studies["train"]]
+        assert len(subjects) == len(set(subjects))
+
+
+def test_with_a_key_for_each_site_every_site_has_its_own_head(tmp_path: Path) -> None:
+    run = simulate(config("protection.keyed.custody=site"), tmp_path / "run")
+    records = RunStore(tmp_path / "run").read_history().releases
+    assert len({record.key_id for record in records}) == len(records) == 2
+    model = RunStore(tmp_path / "run").read_model()
+    assert {name.split("/")[0] for name in model} == {f"site:{site}" for site in run.prepared.programs}
+    assert run.metrics.pooled["accuracy"].value is not None
+
+
+def test_one_site_may_learn_the_directions_alone(tmp_path: Path) -> None:
+    prepared = prepare(config(), None, Observer())
+    site = next(iter(prepared.programs))
+    alone = f"protection.minimize={{kind: bottleneck, directions: [2], learn: site, site: {site}, components: 16}}"
+    simulate(config(alone, "training.rounds=1"), tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "privacy.json").read_text())
+    learned = [line["site"] for line in record["releases"] if "directions learned" in line["what"]]
+    assert learned == [site]
+    assert not any("cross products" in line["what"] for line in record["releases"])
+
+
+def test_too_few_subjects_of_a_class_release_no_sums(tmp_path: Path) -> None:
+    with pytest.raises(PrivacyError, match="none did"):
+        simulate(config("evaluation.minimum_subjects=40"), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("released/*/class-sums.safetensors"))
+
+
+def test_a_feature_that_is_not_finite_is_never_released(tmp_path: Path) -> None:
+    prepared = prepare(config("protection.minimize=null"), None, Observer())
+    program = next(iter(prepared.programs.values()))
+    assert isinstance(program, FeatureProgram)
+    study = program.clear("train")[0]
+    program.clear("train")[0] = replace(study, image=torch.full_like(study.image, torch.nan))
+    with pytest.raises(PrivacyError, match="finite"):
+        program.release(Order(1, 1, {}, {}, {"send": True, "hub-key": ""}), SiteMemory())
+
+
+def test_a_real_site_without_the_key_says_which_one_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="medfl key unwrap"):
+        FolderCustody(tmp_path, create=False).epoch("north", "federation")
