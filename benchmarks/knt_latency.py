@@ -1,9 +1,9 @@
 """What the keyed transform costs: milliseconds per call at the layers of EfficientNet-lite0, beside its forward pass.
 
-Batch 1, float32, unless a row says otherwise; 30 warm-up calls, then 200, in inference mode;
-slow rows stop after 8 seconds, and never before 30 calls. Each row is measured
-with 1 and with 2 threads and the lower median is kept. "straight" is the definition written operation by operation.
-The backbone runs at 224 x 224 up to the pooled features.
+Batch 1, float32, unless a row says otherwise; 30 warm-up calls, then 200, in inference mode; slow rows
+stop after 8 seconds, and never before 30 calls. Each row is measured with 1 and with 2 threads and the lower median is
+kept. "straight" is the definition written operation by operation. The backbone runs at 224 x 224 up to the pooled
+features.
 
 Run: python benchmarks/knt_latency.py --out knt_latency.json
 """

@@ -74,8 +74,8 @@ def program_of(context: Context) -> SiteProgram:
     """Return the program of the site this process stands for.
 
     A real site names itself, its manifest and optionally a state folder and a folder of keys in the node configuration;
-    each run gets a folder of its own in the state. In Flower's simulation the partition number picks one of the plan's simulated sites, and
-    all of them write into the run folder, as in `pipelines.simulate`.
+    each run gets a folder of its own in the state. In Flower's simulation the partition number picks one of the plan's
+    simulated sites, and all of them write into the run folder, as in `pipelines.simulate`.
 
     Raises
     ------

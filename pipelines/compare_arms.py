@@ -3,14 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from medfl.attacks.reidentification import evaluate_reidentification
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medfl.attacks.reidentification import evaluate_reidentification
 from medfl.config.network import EfficientNetNetwork
 from medfl.config.privacy import GaussianStage, PlainNoiseStage
 from medfl.config.settings import Config
@@ -168,7 +168,7 @@ def _released(prepared: Prepared, splits: Sequence[str], what: Released) -> _Fea
         (what(program, study), study)
         for program in prepared.programs.values()
         for split in splits
-        for study in program.studies[split]
+        for study in _every_study(program, split)
     ]
     labels = [int(study.target) if study.target.ndim == 0 else 0 for _, study in pairs]
     return _Features(
@@ -178,8 +178,21 @@ def _released(prepared: Prepared, splits: Sequence[str], what: Released) -> _Fea
     )
 
 
+def _every_study(program: PipelineProgram, split: str) -> list[PreparedStudy]:
+    """Return protected studies, as many of each subject as there are.
+
+    Noise with a guarantee is calibrated for so many studies of a subject, and others are left out; an attacker who
+    links two studies needs two. They are noised like the others here, each as if it were released alone.
+    """
+    if not isinstance(program, FeatureProgram):
+        return program.studies[split]
+    clear = program.clear(split)
+    names = [f"audit/{study.row.study}" for study in clear]
+    protected = program.protection.protect([study.image for study in clear], names)
+    return [replace(study, image=image) for study, image in zip(clear, protected, strict=True)]
+
+
 def _features(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.float32]:
-    """Return protected features; a program that shares features holds no others after its release."""
     del program
     found: NDArray[np.float32] = study.image.numpy()
     return found

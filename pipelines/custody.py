@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from medfl.privacy.key_files import KeyFile
-
 from medfl.config.settings import Config
 from medfl.errors import KeyFileError
+from medfl.privacy.key_files import KeyFile
 from medfl.privacy.keys import ContextKey, KeyContext, MasterKey
 from medfl.privacy.keystream import Keystream
 from medfl.results.store import RunStore, file_stem

@@ -12,15 +12,17 @@ from medfl.federation.feature_hub import FeatureHub
 from medfl.federation.program import Arrays
 from medfl.privacy.class_sums import ClassSums, joined
 from medfl.privacy.directions import Directions, choose_k, fit_directions
+from medfl.privacy.saturation import Reach
 from pipelines.feature_program import CANDIDATE
+from pipelines.minimization import Minimization, minimization
 from pipelines.pipeline import class_count
 from pipelines.protection import Cut
 
 _RIDGE = 1e-3
 
 
-def learn_directions(hub: FeatureHub, config: Config, cut: Cut) -> Directions | None:
-    """Return the bottleneck's directions; None where the plan has no bottleneck.
+def learn_directions(hub: FeatureHub, config: Config, cut: Cut) -> Minimization | None:
+    """Return what the bottleneck keeps; None where the plan has no bottleneck.
 
     With several candidates every site counts on its validation studies how often a linear classifier behind each of
     them is right; the smallest within the plan's tolerance of the best balanced accuracy is taken.
@@ -40,7 +42,7 @@ def learn_directions(hub: FeatureHub, config: Config, cut: Cut) -> Directions | 
     total = joined([ClassSums.from_arrays(arrays) for arrays in found.arrays.values()])
     whole = fit_directions(total, stage.directions[-1], method=stage.method, components=stage.components)
     if len(stage.directions) == 1:
-        return whole
+        return minimization(total, whole, stage.saturate)
     fitted = {k: whole.first(k) for k in stage.directions}
     candidates: Arrays = {}
     for k, directions in fitted.items():
@@ -54,7 +56,8 @@ def learn_directions(hub: FeatureHub, config: Config, cut: Cut) -> Directions | 
     if not seen.any():
         raise PrivacyError("The validation studies must hold at least one class; the sites counted none.")
     scores = (right[:, seen] / counts[seen]).mean(axis=1)
-    return fitted[choose_k(sorted(fitted), [float(score) for score in scores], tolerance=stage.tolerance)]
+    chosen = choose_k(sorted(fitted), [float(score) for score in scores], tolerance=stage.tolerance)
+    return minimization(total, fitted[chosen], stage.saturate)
 
 
 def discriminant(sums: ClassSums, directions: Directions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -89,14 +92,18 @@ def discriminant(sums: ClassSums, directions: Directions) -> tuple[NDArray[np.fl
     return weights, np.where(present, bias, -1e30)
 
 
-def _from_one_site(hub: FeatureHub, stage: BottleneckStage, channels: int) -> Directions:
-    expected: Arrays = {"mean": np.zeros(channels), "matrix": np.zeros((stage.directions[0], channels))}
+def _from_one_site(hub: FeatureHub, stage: BottleneckStage, channels: int) -> Minimization:
+    k = stage.directions[0]
+    reach = None if stage.saturate is None else Reach(np.zeros(k), np.ones(k))
+    expected = Minimization(Directions(np.zeros(channels), np.zeros((k, channels))), reach).to_arrays()
     answers = hub.sums({"only": stage.site}, expected)
     if stage.site not in answers.arrays:
         raise PrivacyError(
             f"{stage.site} must learn the directions; it did not: {answers.missing.get(stage.site, '')}."
         )
-    return Directions.from_arrays(answers.arrays[stage.site])
+    found = Minimization.from_arrays(answers.arrays[stage.site])
+    assert found is not None  # names were checked
+    return found
 
 
 def _empty(arrays: Mapping[str, NDArray[np.float64]]) -> Arrays:

@@ -18,16 +18,16 @@ from medfl.data.preparation import IGNORED
 from medfl.errors import ConfigError, FederationError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, ReleaseReply, SiteMemory, TrainReply
 from medfl.privacy.class_sums import ClassSums, class_sums, noised
-from medfl.privacy.directions import Directions, fit_directions
+from medfl.privacy.directions import fit_directions
 from medfl.results.canonical import sha256
 from medfl.results.store import RunStore
 from pipelines.custody import Custody
+from pipelines.minimization import Minimization, minimization
 from pipelines.pipeline import Pipeline, class_count
 from pipelines.protection import SiteProtection, cut_of, protection_digest, standardized
 from pipelines.sealing import seal_release
 from pipelines.site_program import PipelineProgram
 
-DIRECTIONS = "directions/"
 CANDIDATE = "candidate/"
 KEYS_PER_SITE = "site:"
 _CHARGED = "charged"
@@ -99,7 +99,7 @@ class FeatureProgram(PipelineProgram):
             return EvaluateReply({}, 0, 0, suppressed=f"a class has fewer than {minimum} subjects")
         if stage.learn == "site":
             found = fit_directions(sums, stage.directions[0], method=stage.method, components=stage.components)
-            arrays, name = dict(found.to_arrays()), "directions"
+            arrays, name = dict(minimization(sums, found, stage.saturate).to_arrays()), "directions"
         else:
             arrays, name = dict(sums.to_arrays()), "class-sums"
         self._write_release(name, arrays, "train")
@@ -128,7 +128,8 @@ class FeatureProgram(PipelineProgram):
     def release(self, order: Order, memory: SiteMemory) -> ReleaseReply:
         """Protect every feature; seal those of training studies for the hub where it trains the head."""
         started = time.perf_counter()
-        memory.arrays.update({name: array for name, array in order.model.items() if name.startswith(DIRECTIONS)})
+        found = Minimization.from_arrays(order.model)
+        memory.arrays.update({} if found is None else found.to_arrays())
         self._use(memory)
         protection, studies = self.protection, self.studies["train"]
         sealed: Arrays = {}
@@ -206,13 +207,8 @@ class FeatureProgram(PipelineProgram):
     def _use(self, memory: SiteMemory) -> None:
         """Protect all studies once, and again in the same way where a process starts anew; then use no others."""
         if self._protection is None:
-            found = {
-                name.removeprefix(DIRECTIONS): array
-                for name, array in memory.arrays.items()
-                if name.startswith(DIRECTIONS)
-            }
-            directions = Directions.from_arrays(found) if found else None
-            protection = SiteProtection(self.config, self.cut, directions, self.custody, self.site)
+            minimized = Minimization.from_arrays(memory.arrays)
+            protection = SiteProtection(self.config, self.cut, minimized, self.custody, self.site)
             self.studies = {
                 split: _protected(protection, self._allowed(studies)) for split, studies in self._clear.items()
             }
@@ -252,7 +248,7 @@ class FeatureProgram(PipelineProgram):
     def _metadata(self) -> dict[str, str]:
         return {
             "encoder": self.cut.model,
-            "protection": protection_digest(self.config, self.cut, self.protection.directions),
+            "protection": protection_digest(self.config, self.cut, self.protection.minimized),
             "kid": self.protection.key_id,
             "site": self.site,
         }

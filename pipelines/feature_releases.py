@@ -11,8 +11,8 @@ from medfl.results.history import History, SiteRelease
 from medfl.results.privacy import PrivacyRecord, Release
 
 _STATEMENT = (
-    "Sites shared protected features. Keyed obfuscation and a bottleneck have no proof, so epsilon is infinite for what "
-    "they protect; the Gaussian mechanism has one, for the features alone. Targets, sums, counts and head weights are "
+    "Sites shared protected features. Keyed obfuscation and a bottleneck have no proof, so epsilon is infinite for "
+    "what they protect; the Gaussian mechanism has one, for the features alone. Targets, sums, counts and head weights are "
     "releases of their own and are listed as such. Features of further studies leave a site when it asks for "
     "predictions; they are not part of this list."
 )
@@ -68,7 +68,9 @@ def _of_bottleneck(config: Config, site: SiteFacts) -> list[Release]:
 def _of_features(config: Config, record: SiteRelease) -> list[Release]:
     noise = config.protection.noise
     if isinstance(noise, GaussianStage):
-        note = f"clipped to a root mean square of {noise.clip:g}; at most {noise.studies_per_subject} studies of a subject"
+        note = (
+            f"clipped to a root mean square of {noise.clip:g}; at most {noise.studies_per_subject} studies of a subject"
+        )
         event = _gaussian(noise.epsilon, noise.delta, record.subjects, noise.studies_per_subject, note)
     else:
         event = non_private("no noise with a proof: keyed obfuscation and minimization have none")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from medfl.privacy.key_wrapping import Identity
 
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
@@ -16,11 +15,12 @@ from medfl.errors import FederationError, PrivacyError
 from medfl.federation.feature_hub import FeatureHub, Received
 from medfl.federation.hub import Hub, Trained
 from medfl.federation.program import Arrays
-from medfl.privacy.directions import Directions
+from medfl.privacy.key_wrapping import Identity
 from medfl.results.history import SiteRelease
 from pipelines.directions import learn_directions
-from pipelines.feature_program import DIRECTIONS, KEYS_PER_SITE, own_head
+from pipelines.feature_program import KEYS_PER_SITE, own_head
 from pipelines.fit import Stretch, fit
+from pipelines.minimization import Minimization
 from pipelines.pipeline import Pipeline
 from pipelines.protection import cut_of, protected_shape, protection_digest
 from pipelines.sealing import open_release
@@ -33,14 +33,14 @@ class SharedFeatures:
 
     Attributes
     ----------
-    directions : Directions or None
-        Of the bottleneck.
+    minimized : Minimization or None
+        What the bottleneck keeps.
     received : dict of str to Received
         By site; empty where the sites train the head.
     releases : tuple of SiteRelease
     """
 
-    directions: Directions | None
+    minimized: Minimization | None
     received: dict[str, Received]
     releases: tuple[SiteRelease, ...]
 
@@ -59,19 +59,18 @@ def share_features(hub: Hub, pipeline: Pipeline[Any], config: Config) -> SharedF
         raise FederationError("Sharing features needs a frozen public backbone; this network has none.")
     asking = FeatureHub(hub)
     cut = cut_of(pipeline.encoder, config.preprocessing.size)
-    directions = learn_directions(asking, config, cut)
-    shape = protected_shape(config.protection, cut, directions)
+    minimized = learn_directions(asking, config, cut)
+    shape = protected_shape(config.protection, cut, minimized)
     identity = Identity.generate()
-    arrays = {} if directions is None else dict(directions.to_arrays())
     target = () if config.task.kind == "classification" else tuple(config.preprocessing.size or ())
     to_hub = config.head_at == "hub"
 
     def opened(site: str, sealed: Arrays) -> Received:
-        expected = {"encoder": cut.model, "protection": protection_digest(config, cut, directions), "site": site}
+        expected = {"encoder": cut.model, "protection": protection_digest(config, cut, minimized), "site": site}
         return _ordered(open_release(sealed, identity, metadata=expected, shape=shape, target=target))
 
     received, releases = asking.release(
-        {DIRECTIONS + name: array for name, array in arrays.items()},
+        {} if minimized is None else dict(minimized.to_arrays()),
         {"send": to_hub, "hub-key": identity.public_key()},
         opened if to_hub else None,
     )
@@ -80,7 +79,7 @@ def share_features(hub: Hub, pipeline: Pipeline[Any], config: Config) -> SharedF
         raise FederationError(f"At least one site must release features the hub can use; none did ({reasons}).")
     _check_keys(config, releases)
     pipeline.cut_at(shape, seed=config.seed)
-    return SharedFeatures(directions, received, releases)
+    return SharedFeatures(minimized, received, releases)
 
 
 def _check_keys(config: Config, releases: tuple[SiteRelease, ...]) -> None:

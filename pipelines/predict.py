@@ -15,11 +15,11 @@ from medfl.errors import ConfigError, DataError, ImageReadError
 from medfl.federation.program import Arrays
 from medfl.imaging.bounded import BoundedReader
 from medfl.imaging.volume import Volume
-from medfl.privacy.directions import Directions
 from medfl.results.store import RunStore, file_stem
 from pipelines.build import build_pipeline, choose_device
 from pipelines.case_table import write_table
 from pipelines.custody import FolderCustody, custody_beside
+from pipelines.minimization import Minimization
 from pipelines.pipeline import Case, Pipeline
 from pipelines.split_inference import InferenceHub, InferenceSite
 from pipelines.weights import load_arrays
@@ -141,10 +141,9 @@ def _split(
         site = next(iter(store.read_metrics().sites), "site")
     if not site:
         raise ConfigError("Split inference needs to know whose keys are used. Name the site with --site.")
-    arrays = store.read_directions()
-    directions = None if arrays is None else Directions.from_arrays(arrays)
+    minimized = Minimization.from_arrays(store.read_minimization() or {})
     hub = InferenceHub(pipeline, model)
-    asking = InferenceSite(pipeline, config, directions=directions, custody=custody, site=site, hub_key=hub.public_key)
+    asking = InferenceSite(pipeline, config, minimized=minimized, custody=custody, site=site, hub_key=hub.public_key)
     pipeline.cut_at(asking.shape, seed=config.seed)
 
     def over_the_cut(image: Tensor, name: str) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,6 @@ from medfl.config.settings import Config
 from medfl.errors import PrivacyError
 from medfl.networks.backbones import EfficientNetLite0
 from medfl.privacy.ablations import ChannelProjection, Quantization
-from medfl.privacy.bottleneck import TaskBottleneck
-from medfl.privacy.directions import Directions
 from medfl.privacy.gaussian import GaussianNoise, NoiseSource, PlainNoise
 from medfl.privacy.keyed_transform import KeyedNonlinearTransform, TransformSettings
 from medfl.privacy.keys import ContextKey, KeyContext
@@ -32,6 +30,7 @@ from medfl.privacy.protector import FeatureProtector, NoProtection, ProtectorCha
 from medfl.privacy.standardization import Standardization, from_batch_norm
 from medfl.results.canonical import sha256
 from pipelines.custody import Custody
+from pipelines.minimization import Minimization
 
 _PROJECTION_SEED = 20_260_514
 _BATCH = 256
@@ -74,23 +73,23 @@ def _standardization(mean: Tensor, std: Tensor, rectified_positions: int) -> Sta
     return Standardization(mean.numpy(), std.numpy())
 
 
-def protected_shape(protection: Protection, cut: Cut, directions: Directions | None) -> tuple[int, ...]:
+def protected_shape(protection: Protection, cut: Cut, minimized: Minimization | None) -> tuple[int, ...]:
     """Return the shape of one study's protected features."""
     channels = cut.shape[0]
     if isinstance(protection.minimize, ProjectionStage):
         channels = protection.minimize.directions
-    elif directions is not None:
-        channels = len(directions.matrix)
+    elif minimized is not None:
+        channels = minimized.channels
     return (channels, *cut.shape[1:])
 
 
-def protection_digest(config: Config, cut: Cut, directions: Directions | None) -> str:
+def protection_digest(config: Config, cut: Cut, minimized: Minimization | None) -> str:
     """Return the SHA-256 of everything public that decides what protected features look like."""
     return sha256(
         {
             "protection": config.protection.model_dump(mode="json"),
             "model": cut.model,
-            "directions": "" if directions is None else _digest(directions.to_arrays()),
+            "minimization": "" if minimized is None else _digest(minimized.to_arrays()),
         }
     )
 
@@ -108,21 +107,21 @@ class SiteProtection:
     ----------
     config : Config
     cut : Cut
-    directions : Directions or None
-        Of the bottleneck, where there is one.
+    minimized : Minimization or None
+        What the bottleneck keeps, where there is one.
     custody : Custody
     site : str
     """
 
-    def __init__(self, config: Config, cut: Cut, directions: Directions | None, custody: Custody, site: str) -> None:
+    def __init__(self, config: Config, cut: Cut, minimized: Minimization | None, custody: Custody, site: str) -> None:
         protection = config.protection
         self._site, self._custody, self._cut = site, custody, cut
         self._noise, self._keyed = protection.noise, protection.keyed
-        self.shape = protected_shape(protection, cut, directions)
-        self._before = _minimizer(protection, cut, directions)
+        self.shape = protected_shape(protection, cut, minimized)
+        self._before = _minimizer(protection, cut, minimized)
         self._after, self.key = _keyed(config, cut, self.shape, custody, site)
-        self.directions = directions
-        self._label = protection_digest(config, cut, directions)
+        self.minimized = minimized
+        self._label = protection_digest(config, cut, minimized)
 
     @property
     def key_id(self) -> str:
@@ -157,7 +156,6 @@ class SiteProtection:
             parts = [chain(torch.stack(list(part))) for part in _parts(features)]
         return torch.cat(parts) if parts else torch.zeros((0, *self.shape))
 
-
     def _noise_label(self, features: Sequence[Tensor], names: Sequence[str]) -> str:
         content = hashlib.sha256()
         for one in features:
@@ -166,16 +164,16 @@ class SiteProtection:
         return sha256(facts)
 
 
-def _minimizer(protection: Protection, cut: Cut, directions: Directions | None) -> FeatureProtector:
+def _minimizer(protection: Protection, cut: Cut, minimized: Minimization | None) -> FeatureProtector:
     stages: list[FeatureProtector] = [cut.standardization]
     match protection.minimize:
         case BottleneckStage():
-            if directions is None or len(directions.matrix) not in protection.minimize.directions:
+            if minimized is None or minimized.channels not in protection.minimize.directions:
                 raise PrivacyError(
                     "The hub must send as many directions as the plan allows; it sent "
-                    f"{0 if directions is None else len(directions.matrix)}. Nothing was released."
+                    f"{0 if minimized is None else minimized.channels}. Nothing was released."
                 )
-            stages.append(TaskBottleneck(directions))
+            stages += minimized.protectors()
         case ProjectionStage():
             stages.append(ChannelProjection(cut.shape[0], protection.minimize.directions, seed=_PROJECTION_SEED))
         case None:

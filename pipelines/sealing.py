@@ -4,13 +4,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from medfl.privacy.envelope import EnvelopeKey, open_envelope, seal
-from medfl.privacy.key_wrapping import Identity
 
 from medfl.data.dataset import PreparedStudy
 from medfl.errors import EnvelopeError
 from medfl.federation.feature_hub import Received
 from medfl.federation.program import Arrays
+from medfl.privacy.envelope import EnvelopeKey, open_envelope, seal
+from medfl.privacy.key_wrapping import Identity
 
 WRAPPED = "key"
 _STUDY = "study-"

@@ -108,8 +108,8 @@ def serve(
         observer.sharing()
         shared = share_features(hub, pipeline, config)
         history = History(releases=shared.releases)
-        if shared.directions is not None:
-            store.write_directions(shared.directions.to_arrays())
+        if shared.minimized is not None:
+            store.write_minimization(shared.minimized.to_arrays())
         store.write_history(history)
         store.write_privacy(release_record(config, members, history))
         trainer = HeadTrainer(pipeline, config, shared.received) if config.head_at == "hub" else None

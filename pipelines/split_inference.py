@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from medfl.privacy.envelope import EnvelopeKey, open_envelope, seal
-from medfl.privacy.key_wrapping import Identity
 from torch import Tensor
 
 from medfl.config.settings import Config
 from medfl.errors import EnvelopeError
 from medfl.federation.program import Arrays
-from medfl.privacy.directions import Directions
+from medfl.privacy.envelope import EnvelopeKey, open_envelope, seal
+from medfl.privacy.key_wrapping import Identity
 from pipelines.custody import Custody
 from pipelines.feature_program import own_head
+from pipelines.minimization import Minimization
 from pipelines.pipeline import Pipeline
 from pipelines.protection import SiteProtection, cut_of
 from pipelines.weights import load_arrays
@@ -38,7 +38,7 @@ class InferenceSite:
     pipeline : Pipeline
         For its preparation and its frozen encoder.
     config : Config
-    directions : Directions or None
+    minimized : Minimization or None
     custody : Custody
     site : str
     hub_key : str
@@ -50,7 +50,7 @@ class InferenceSite:
         pipeline: Pipeline[Any],
         config: Config,
         *,
-        directions: Directions | None,
+        minimized: Minimization | None,
         custody: Custody,
         site: str,
         hub_key: str,
@@ -59,7 +59,7 @@ class InferenceSite:
             raise EnvelopeError("Split inference needs a frozen backbone; this network has none.")
         self._encoder, self._device = pipeline.encoder, pipeline.device
         cut = cut_of(pipeline.encoder, config.preprocessing.size)
-        self._protection = SiteProtection(config, cut, directions, custody, site)
+        self._protection = SiteProtection(config, cut, minimized, custody, site)
         self._site, self._hub_key = site, hub_key
         self._key = EnvelopeKey.generate()
 

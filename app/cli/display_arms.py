@@ -37,7 +37,7 @@ def print_arms(table: ArmTable) -> None:
         )
     stdout_console().print(shown)
     stdout_console().print(
-        "re-identified: AUC of telling two studies of one person from two of different persons with the same diagnosis; "
+        "re-identified: AUC of telling two studies of one person from those of two persons with the same diagnosis; "
         "0.5 is chance. The re-trained attacker is the headline. epsilon holds for the features alone.",
         markup=False,
     )

@@ -392,6 +392,6 @@ def _train(network: nn.Module, losses: Callable[[], Iterator[Tensor]], judge: Ca
         if area > best:
             best, waited = area, 0
             state = {name: value.clone() for name, value in network.state_dict().items()}
-        if waited == _PATIENCE:
+        if waited == _PATIENCE or best == 1:
             break
     network.load_state_dict(state)

@@ -21,6 +21,10 @@ class BottleneckStage(Settings):
         "pls" (partial least squares) or "lda", both on whitened features.
     components : int
         Leading principal components that are whitened first.
+    saturate : float or None
+        Cut scores off at this share of the way from the middle between class means to the outermost of them; None keeps
+        them whole. Below 1 many studies get the same value: less of a person, less certainty. Between two classes only
+        one direction is left.
     learn : str
         "federated": from sums over all sites; "site": at one site from its own studies, whose sums never leave it.
     site : str
@@ -38,6 +42,7 @@ class BottleneckStage(Settings):
     method: Literal["pls", "lda"] = "pls"
     components: int = Field(default=256, ge=1, le=4096)
     tolerance: float = Field(default=0.005, ge=0, le=0.5)
+    saturate: float | None = Field(default=None, gt=0, le=4)
     learn: Literal["federated", "site"] = "federated"
     site: str = ""
     epsilon: Epsilon | None = None

@@ -1,4 +1,4 @@
-"""AUROC where all cases are in one place, as in a simulation or at one site; a federation uses additive sums instead."""
+"""AUROC where all cases are in one place, in a simulation or at one site; a federation uses additive sums instead."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -32,6 +32,7 @@ from medfl.privacy.protector import FeatureProtector, require_finite
 from medfl.results.canonical import sha256
 
 GLOBAL_LIMIT = 65_536  # positions that one permutation may cover
+_CACHED = 131_072  # values that are worked on together on a CPU, so that they stay in its cache
 _EPSILON = 1e-6  # added to the public scale of a channel
 _CHECKED, _CHECK_GRID = 4096, 1024  # values in a key check, and steps per unit
 
@@ -295,6 +296,12 @@ class _Keyed(Keyed):
         return program
 
     def forward(self, features: Tensor) -> Tensor:
+        count = max(1, _CACHED // math.prod(self.shape))
+        if len(features) <= count or features.device.type != "cpu":
+            return self._forward(features)
+        return torch.cat([self._forward(features[i : i + count]) for i in range(0, len(features), count)])
+
+    def _forward(self, features: Tensor) -> Tensor:
         dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
         batch, channels, positions = features.shape[0], self.shape[0], self.positions
         program = self._program(dtype, vector=batch * positions == 1)

@@ -143,13 +143,13 @@ class RunStore:
         """Read the global model."""
         return _unpacked(self.folder / "model.safetensors")[0]
 
-    def write_directions(self, arrays: Arrays) -> None:
-        """Write the public directions of a bottleneck; whoever protects further studies needs them."""
-        write_bytes(self._made(".") / "directions.safetensors", _packed(arrays, {}))
+    def write_minimization(self, arrays: Arrays) -> None:
+        """Write what a bottleneck keeps, which is public; whoever protects further studies needs it."""
+        write_bytes(self._made(".") / "minimization.safetensors", _packed(arrays, {}))
 
-    def read_directions(self) -> dict[str, NDArray[Any]] | None:
-        """Read the directions of a bottleneck; None where the run has none."""
-        path = self.folder / "directions.safetensors"
+    def read_minimization(self) -> dict[str, NDArray[Any]] | None:
+        """Read what a bottleneck keeps; None where the run has none."""
+        path = self.folder / "minimization.safetensors"
         return _unpacked(path)[0] if path.exists() else None
 
     def write_personal(self, site: str, arrays: Arrays) -> None:

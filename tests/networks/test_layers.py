@@ -41,7 +41,7 @@ def test_the_normalization_of_a_layer_is_known_without_a_picture(layer: str) -> 
 
 def test_maps_need_a_size() -> None:
     assert EfficientNetLite0().shape(None) == (1280,)
-    with pytest.raises(ConfigError, match="preprocessing.size"):
+    with pytest.raises(ConfigError, match=r"preprocessing\.size"):
         EfficientNetLite0("stride8").shape(None)
 
 

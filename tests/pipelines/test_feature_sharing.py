@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from medfl.privacy.key_files import KeyFile
 
 from medfl.config.reading import parse_config
 from medfl.config.settings import Config
@@ -17,6 +16,7 @@ from medfl.errors import FederationError, KeyFileError, PrivacyError
 from medfl.federation.program import Arrays, Order, SiteMemory
 from medfl.privacy.class_sums import class_sums
 from medfl.privacy.directions import fit_directions
+from medfl.privacy.key_files import KeyFile
 from medfl.privacy.keys import ContextKey, KeyContext
 from medfl.results.store import RunStore
 from pipelines import feature_program
@@ -103,9 +103,9 @@ def test_what_a_site_keeps_of_its_release_is_protected_and_lists_its_subjects(fi
     path = next(finished.glob("released/*/features-train.safetensors"))
     with safe_open(path, framework="numpy") as file:
         features, subjects = file.get_tensor("features"), json.loads(file.metadata()["subjects"])
-    directions = RunStore(finished).read_directions()
-    assert directions is not None
-    assert features.shape == (len(subjects), len(directions["matrix"]))
+    kept = RunStore(finished).read_minimization()
+    assert kept is not None
+    assert features.shape == (len(subjects), len(kept["directions/matrix"]))
 
 
 def test_split_inference_gives_the_probabilities_the_site_judged(finished: Path, tmp_path: Path) -> None:
@@ -128,10 +128,11 @@ def test_federated_directions_are_those_of_the_pooled_features(finished: Path) -
     labels = np.concatenate([part[1] for part in parts])
     subjects = [subject for part in parts for subject in part[2]]
     pooled = class_sums(features, labels, subjects, classes=2, minimum_subjects=3)
-    stored = RunStore(finished).read_directions()
-    assert stored is not None
-    expected = fit_directions(pooled, len(stored["matrix"]), components=32)
-    np.testing.assert_allclose(stored["matrix"], expected.matrix, rtol=1e-6, atol=1e-8)
+    kept = RunStore(finished).read_minimization()
+    assert kept is not None
+    stored = kept["directions/matrix"]
+    expected = fit_directions(pooled, len(stored), components=32)
+    np.testing.assert_allclose(stored, expected.matrix, rtol=1e-6, atol=1e-8)
 
 
 def test_a_run_that_goes_on_ends_where_an_unbroken_one_does(finished: Path, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_run_that_goes_on_ends_where_an_unbroken_one_does(finished: Path, tmp_
     with pytest.raises(KeyboardInterrupt):
         simulate(config(), broken, observer=Killed())
     simulate(config(), broken, resume=True)
-    for name in ("model.safetensors", "metrics.json", "directions.safetensors"):
+    for name in ("model.safetensors", "metrics.json", "minimization.safetensors"):
         assert (broken / name).read_bytes() == (finished / name).read_bytes(), name
 
 

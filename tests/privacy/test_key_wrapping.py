@@ -58,9 +58,10 @@ def test_a_wrapped_key_shows_its_header_and_not_its_content() -> None:
 
 def test_nobody_else_can_unwrap_it_even_under_a_changed_recipient() -> None:
     wrapped = wrap(CONTENT, NORTH.public_key(), HEADER)
-    for text in (wrapped, wrapped.replace(NORTH.public_key(), SOUTH.public_key())):
-        with pytest.raises(EnvelopeError):
-            unwrap(text, SOUTH)
+    with pytest.raises(EnvelopeError, match="for another one"):
+        unwrap(wrapped, SOUTH)
+    with pytest.raises(EnvelopeError, match="unchanged"):
+        unwrap(wrapped.replace(NORTH.public_key(), SOUTH.public_key()), SOUTH)
 
 
 def test_any_changed_byte_is_noticed() -> None:
@@ -70,6 +71,15 @@ def test_any_changed_byte_is_noticed() -> None:
             changed = wrapped[:place] + bytes([wrapped[place] ^ mask]) + wrapped[place + 1 :]
             with pytest.raises(EnvelopeError):
                 unwrap(changed.decode(errors="replace"), NORTH)
+
+
+def test_another_spelling_of_the_same_json_is_a_change() -> None:
+    wrapped = wrap(CONTENT, NORTH.public_key(), HEADER)
+    facts = json.loads(wrapped)
+    twice = wrapped.replace('"epoch":2', '"epoch":1,"epoch":2')
+    for text in (json.dumps(facts), f"{wrapped}\n", twice, wrapped.replace('"epoch":2', '"epoch":2.0')):
+        with pytest.raises(EnvelopeError, match="canonical"):
+            unwrap(text, NORTH)
 
 
 def test_any_changed_bit_of_the_sealed_bytes_is_noticed() -> None:

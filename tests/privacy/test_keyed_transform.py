@@ -23,6 +23,8 @@ MASTER = MasterKey(bytes(range(32)), bytes(range(32, 64)))
 GOLDEN_MAP = "4a206f04ea775ec3f8bfe3dcd6653e6f1e8265e98b605e5f4eda6a51177b395b"
 GOLDEN_VECTOR = "1ebd3d22745e2414065a5334bdf5e7f22c1a820222b3ceb884db8be1e0cadd0b"
 DEFAULT = TransformSettings()
+TEXTS = ("tenant", "site", "purpose", "model", "layer", "settings", "scope", "session", "sample")
+OTHER_CONTEXTS: list[tuple[str, Any]] = [*((name, "other") for name in TEXTS), ("epoch", 1)]
 VARIANTS = {
     "default": DEFAULT,
     "haar": TransformSettings(mixer="haar"),
@@ -108,6 +110,13 @@ def test_the_key_holder_gets_the_features_back(shape: tuple[int, ...], chosen: T
         torch.testing.assert_close(back, values, rtol=0, atol=bound)
 
 
+def test_a_large_batch_is_its_images_one_by_one() -> None:
+    layer, values = transform((24, 40, 40)), features(9, 24, 40, 40)
+    assert values[:4].numel() > 131_072
+    one_by_one = torch.cat([layer(image[None]) for image in values])
+    torch.testing.assert_close(layer(values), one_by_one, rtol=0, atol=1e-5)
+
+
 def test_half_precision_features_come_out_as_float32() -> None:
     assert transform((16,))(features(2, 16, dtype=torch.float16)).dtype == torch.float32
 
@@ -120,21 +129,7 @@ def test_another_key_does_not_undo_it() -> None:
         assert abs(float(nn.functional.cosine_similarity(wrong, values).mean())) < 0.05
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"tenant": "other"},
-        {"site": "a"},
-        {"purpose": "audit"},
-        {"model": "net:01"},
-        {"layer": "stride32"},
-        {"settings": TransformSettings(kappa=0.8).digest()},
-        {"scope": "epoch"},
-        {"epoch": 1},
-        {"session": "s"},
-        {"sample": "1"},
-    ],
-)
+@pytest.mark.parametrize("change", [{name: value} for name, value in OTHER_CONTEXTS])
 def test_any_other_context_is_another_key_id_and_another_order(change: dict[str, Any]) -> None:
     shape, chosen = (4, 12, 12), TransformSettings(mode="affine", mixer="none")
     own = transform(shape, chosen)
@@ -287,47 +282,28 @@ def test_whole_numbers_are_refused() -> None:
         transform((8,))(torch.zeros(2, 8, dtype=torch.int64))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"kappa": 1.0}, "kappa"),
-        ({"kappa": 0.0}, "kappa"),
-        ({"kappa": math.nan}, "kappa"),
-        ({"mode": "folding", "kappa": 0.9}, "kappa"),
-        ({"mode": "folding", "kappa": math.inf}, "kappa"),
-        ({"mode": "secret"}, "mode"),
-        ({"rounds": 0}, "rounds"),
-        ({"rounds": 9}, "rounds"),
-        ({"omega": (0.0, 1.0)}, "omega"),
-        ({"omega": (2.0, 1.0)}, "omega"),
-        ({"omega": (1.0,)}, "omega"),
-        ({"mixer": "dct"}, "mixer"),
-        ({"block": 12}, "block"),
-        ({"block": 1}, "block"),
-        ({"permutation": "rows"}, "permutation"),
-        ({"permutation": "block"}, "block_shape"),
-        ({"block_shape": (2, 2)}, "block_shape"),
-        ({"permutation": "block", "block_shape": (2, 0)}, "block_shape"),
-        ({"mode": "affine", "mixer": "none", "permutation": "none"}, "change nothing"),
-    ],
-)
-def test_settings_out_of_range_are_refused(change: dict[str, Any], words: str) -> None:
+REFUSED: dict[str, list[dict[str, Any]]] = {
+    "kappa": [{"kappa": value} for value in (1.0, 0.0, -0.5, math.nan)],
+    "kappa must be above 1": [{"mode": "folding", "kappa": value} for value in (0.9, 1.0, math.inf)],
+    "omega": [{"omega": value} for value in ((0.0, 1.0), (2.0, 1.0), (1.0,), (1.0, math.inf))],
+    "rounds": [{"rounds": value} for value in (0, 9, True)],
+    "block must": [{"block": value} for value in (12, 1, 2048)],
+    "must be one of": [{name: "rot13"} for name in ("mode", "mixer", "permutation")],
+    "block_shape": [{"permutation": "block"}, {"block_shape": (2,)}, {"permutation": "block", "block_shape": (2, 0)}],
+    "change nothing": [{"mode": "affine", "mixer": "none", "permutation": "none"}],
+}
+
+
+@pytest.mark.parametrize(("words", "change"), [(words, change) for words in REFUSED for change in REFUSED[words]])
+def test_settings_out_of_range_are_refused(words: str, change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=words):
         TransformSettings(**change)
 
 
 def test_a_digest_changes_with_every_setting() -> None:
-    changes: list[dict[str, Any]] = [
-        {"mode": "affine"},
-        {"rounds": 3},
-        {"kappa": 0.8},
-        {"omega": (1.0, 3.0)},
-        {"mixer": "haar"},
-        {"block": 8},
-        {"permutation": "none"},
-        {"permutation": "block", "block_shape": (2, 2)},
-        {"permutation": "block", "block_shape": (2, 4)},
-    ]
+    one = {"mode": "affine", "rounds": 3, "kappa": 0.8, "omega": (1.0, 3.0), "mixer": "haar", "block": 8}
+    changes: list[dict[str, Any]] = [{name: value} for name, value in {**one, "permutation": "none"}.items()]
+    changes += [{"permutation": "block", "block_shape": (2, size)} for size in (2, 4)]
     digests = {TransformSettings(**change).digest() for change in [{}, *changes]}
     assert len(digests) == len(changes) + 1
     assert TransformSettings().digest() == DEFAULT.digest()

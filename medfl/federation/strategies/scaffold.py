@@ -13,8 +13,8 @@ _WEIGHT, _VARIATE = "weight/", "variate/"
 class Scaffold(Strategy):
     """Weighted mean of models; sites correct each gradient by ``c - c_site``.
 
-    A site answers with its own variate. The hub keeps the latest of each site whose reply it used, and `c` is their mean,
-    weighted by studies: a dropped reply or an absent site changes nothing but how old its part is.
+    A site answers with its own variate. The hub keeps the latest of each site whose reply it used, and `c` is their
+    mean, weighted by studies: a dropped reply or an absent site changes nothing but how old its part is.
 
     Parameters
     ----------
