@@ -12,8 +12,8 @@ from medfl.results.privacy import PrivacyRecord, Release
 
 _STATEMENT = (
     "Sites shared protected features. Keyed obfuscation and a bottleneck have no proof, so epsilon is infinite for "
-    "what they protect; the Gaussian mechanism has one, for the features alone. Targets, sums, counts and head weights are "
-    "releases of their own and are listed as such. Features of further studies leave a site when it asks for "
+    "what they protect; the Gaussian mechanism has one, for the features alone. Targets, sums, counts and head weights "
+    "are releases of their own and are listed as such. Features of further studies leave a site when it asks for "
     "predictions; they are not part of this list."
 )
 
