@@ -15,8 +15,8 @@ from medfl.privacy.directions import Directions, choose_k, fit_directions
 from medfl.privacy.saturation import Reach
 from pipelines.feature_program import CANDIDATE
 from pipelines.minimization import Minimization, minimization
-from pipelines.pipeline import class_count
 from pipelines.protection import Cut
+from pipelines.samples import sample_classes
 
 _RIDGE = 1e-3
 
@@ -35,7 +35,7 @@ def learn_directions(hub: FeatureHub, config: Config, cut: Cut) -> Minimization 
     stage = config.protection.minimize
     if not isinstance(stage, BottleneckStage):
         return None
-    channels, classes = cut.shape[0], class_count(config)
+    channels, classes = cut.shape[0], sample_classes(config)
     if stage.learn == "site":
         return _from_one_site(hub, stage, channels)
     found = hub.sums({}, _empty(ClassSums.zeros(classes, channels).to_arrays()))

@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from medfl.config.privacy import BottleneckStage, GaussianStage
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.data.manifest import Manifest
-from medfl.data.preparation import IGNORED
 from medfl.errors import ConfigError, FederationError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, ReleaseReply, SiteMemory, TrainReply
 from medfl.privacy.class_sums import ClassSums, class_sums, noised
@@ -23,16 +20,15 @@ from medfl.results.canonical import sha256
 from medfl.results.store import RunStore
 from pipelines.custody import Custody
 from pipelines.minimization import Minimization, minimization
-from pipelines.pipeline import Pipeline, class_count
-from pipelines.protection import SiteProtection, cut_of, protection_digest, standardized
+from pipelines.pipeline import Pipeline
+from pipelines.protection import SiteProtection, cut_of, protection_digest
+from pipelines.samples import Samples, sample_classes, study_samples
 from pipelines.sealing import seal_release
 from pipelines.site_program import PipelineProgram
 
 CANDIDATE = "candidate/"
 KEYS_PER_SITE = "site:"
 _CHARGED = "charged"
-_POSITIONS = 100
-"""Most positions of one map that directions are learned from, on a regular grid."""
 
 
 def own_head(model: Arrays, site: str) -> Arrays:
@@ -81,7 +77,7 @@ class FeatureProgram(PipelineProgram):
         self.cut = cut_of(pipeline.encoder, config.preprocessing.size)
         self.custody = custody
         self._clear = self.studies
-        self._classes = class_count(config)
+        self._classes = sample_classes(config)
         self._protection: SiteProtection | None = None
 
     def sums(self, order: Order) -> EvaluateReply:
@@ -91,10 +87,9 @@ class FeatureProgram(PipelineProgram):
             raise ConfigError("Sums of features are for a bottleneck; this plan has none. Nothing was released.")
         if stage.learn == "site" and stage.site != self.site:
             return EvaluateReply({}, 0, 0, suppressed=f"{stage.site} learns the directions")
-        features, labels, subjects = self._samples("train")
-        minimum = self.config.evaluation.minimum_subjects
+        samples, minimum = self._samples("train"), self.config.evaluation.minimum_subjects
         try:
-            sums = self._summed(stage, features, labels, subjects)
+            sums = self._summed(stage, samples)
         except TooFewSubjectsError:
             return EvaluateReply({}, 0, 0, suppressed=f"a class has fewer than {minimum} subjects")
         if stage.learn == "site":
@@ -103,11 +98,12 @@ class FeatureProgram(PipelineProgram):
         else:
             arrays, name = dict(sums.to_arrays()), "class-sums"
         self._write_release(name, arrays, "train")
-        return EvaluateReply(arrays, len(set(subjects)), len(self._clear["train"]))
+        return EvaluateReply(arrays, len(set(samples.subjects)), len(self._clear["train"]))
 
     def choose(self, order: Order) -> EvaluateReply:
         """Count right answers per class and candidate on validation studies."""
-        features, labels, subjects = self._samples("val")
+        samples = self._samples("val")
+        features, labels, subjects = samples.features, samples.labels, samples.subjects
         minimum = self.config.evaluation.minimum_subjects
         for label in range(self._classes):
             if 0 < len({subject for subject, own in zip(subjects, labels, strict=True) if own == label}) < minimum:
@@ -181,10 +177,9 @@ class FeatureProgram(PipelineProgram):
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _summed(
-        self, stage: BottleneckStage, features: NDArray[np.float64], labels: NDArray[np.int64], subjects: Sequence[str]
-    ) -> ClassSums:
+    def _summed(self, stage: BottleneckStage, samples: Samples) -> ClassSums:
         minimum = self.config.evaluation.minimum_subjects
+        features, labels, subjects = samples.features, samples.labels, samples.subjects
         if stage.epsilon is None:
             return class_sums(features, labels, subjects, classes=self._classes, minimum_subjects=minimum)
         label = sha256({"sums": stage.model_dump(mode="json"), "studies": [s.row.study for s in self._clear["train"]]})
@@ -229,21 +224,9 @@ class FeatureProgram(PipelineProgram):
                 kept.append(study)
         return kept
 
-    def _samples(self, split: str) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
-        """Return standardized features (n, C), classes (n,) and subjects of n samples.
-
-        A sample is a study; for masks it is a position of the map, with the class at its middle.
-        """
-        studies = self._clear[split]
-        if not studies:
-            return np.zeros((0, self.cut.shape[0])), np.zeros(0, dtype=np.int64), []
-        features = standardized(self.cut, [study.image for study in studies])
-        if features.ndim > 2 and studies[0].target.ndim == 0:
-            features = features.flatten(2).mean(dim=2)
-        if features.ndim == 2:
-            labels = np.array([int(study.target) for study in studies], dtype=np.int64)
-            return features.double().numpy(), labels, [study.row.subject for study in studies]
-        return _positions(features, studies)
+    def _samples(self, split: str) -> Samples:
+        minimum = self.config.evaluation.minimum_subjects
+        return study_samples(self.config, self.cut, self._clear[split], minimum_subjects=minimum)
 
     def _metadata(self) -> dict[str, str]:
         return {
@@ -285,21 +268,3 @@ def make_program(
             site, pipeline, studies, manifest=manifest, config=config, store=store, device=device, custody=custody
         )
     return PipelineProgram(site, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
-
-
-def _positions(
-    features: Tensor, studies: Sequence[PreparedStudy]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], list[str]]:
-    height, width = features.shape[2:]
-    step = max(1, -(-height * width // _POSITIONS))
-    rows: list[NDArray[np.float32]] = []
-    labels: list[NDArray[np.int64]] = []
-    subjects: list[str] = []
-    for one, study in zip(features, studies, strict=True):
-        stride = study.target.shape[0] // height, study.target.shape[1] // width
-        middle = study.target[stride[0] // 2 :: stride[0], stride[1] // 2 :: stride[1]][:height, :width].flatten()
-        counted = (middle != IGNORED) & (torch.arange(len(middle)) % step == 0)
-        rows.append(one.flatten(1).T[counted].numpy())
-        labels.append(middle[counted].numpy().astype(np.int64))
-        subjects += [study.row.subject] * int(counted.sum())
-    return np.concatenate(rows).astype(np.float64), np.concatenate(labels), subjects

@@ -124,9 +124,9 @@ def test_federated_directions_are_those_of_the_pooled_features(finished: Path) -
     prepared = prepare(config(), None, Observer())
     programs = [program for program in prepared.programs.values() if isinstance(program, FeatureProgram)]
     parts = [program._samples("train") for program in programs]
-    features = np.concatenate([part[0] for part in parts])
-    labels = np.concatenate([part[1] for part in parts])
-    subjects = [subject for part in parts for subject in part[2]]
+    features = np.concatenate([part.features for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    subjects = [subject for part in parts for subject in part.subjects]
     pooled = class_sums(features, labels, subjects, classes=2, minimum_subjects=3)
     kept = RunStore(finished).read_minimization()
     assert kept is not None
