@@ -155,3 +155,67 @@ compute: {{threads: 1}}
     outcome = medfl("run", config, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
     assert "set aside at import: 1 files" in outcome.err
+
+
+FEATURES = (
+    "sharing=features",
+    "task={kind: classification, dimensions: 2, classes: {normal: [normal], lesion: [lesion]}}",
+    "preprocessing={size: [32, 32]}",
+    "network={kind: efficientnet_lite0, hidden: 4}",
+    "training.rounds=1",
+)
+
+
+def options(*settings: str) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def test_compare_prints_a_row_for_every_arm(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "arms"
+    outcome = medfl(
+        "compare", tiny, "--arms", "none,matched-noise", "--std", "0.5,2", "--out", out, *options(*FEATURES)
+    )
+    assert outcome.code == 0, outcome.err
+    assert "matched-noise, std 0.5" in outcome.out
+    rows = json.loads((out / "arms.json").read_text())["rows"]
+    assert [(row["arm"], row["noise_std"]) for row in rows] == [
+        ("none", 0),
+        ("matched-noise", 0.5),
+        ("matched-noise", 2),
+    ]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--arms", "nonsense"), ("--epsilon", "many"), ("--std", "much")])
+def test_a_mistake_in_the_choice_of_arms_is_a_usage_error(medfl: Medfl, tiny: Path, option: str, value: str) -> None:
+    extra = [] if option == "--arms" else ["--arms", "none"]
+    outcome = medfl("compare", tiny, *extra, option, value, *options(*FEATURES))
+    assert outcome.code == 2
+    assert value in outcome.err
+
+
+def test_a_protection_file_replaces_the_protection_and_nothing_else(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "protection.yaml"
+    file.write_text("protection: {noise: {kind: plain, std: 0.5}}\n")
+    run = tmp_path / "run"
+    assert medfl("run", tiny, "--protection", file, "--out", run, *options(*FEATURES)).code == 0
+    assert "std: 0.5" in (run / "config.yaml").read_text()
+    file.write_text("protection: {noise: {kind: plain, std: -1}}\n")
+    outcome = medfl("run", tiny, "--protection", file, "--out", tmp_path / "other", *options(*FEATURES))
+    assert outcome.code == 3
+    assert "protection.noise.std" in outcome.err
+    file.write_text("training: {rounds: 5}\n")
+    outcome = medfl("run", tiny, "--protection", file, "--out", tmp_path / "other", *options(*FEATURES))
+    assert outcome.code == 3
+    assert "nothing else" in outcome.err
+
+
+def test_predictions_on_features_without_the_sites_key_are_refused(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    keyed = "protection={keyed: {kind: knt}}"
+    assert medfl("run", tiny, "--out", run, *options(*FEATURES, keyed)).code == 0
+    image = next((tmp_path / "cache").rglob("*.png"))
+    (tmp_path / "nobody").mkdir()
+    outcome = medfl("predict", run, image, "--out", tmp_path / "p", "--site", "site-1", "--keys", tmp_path / "nobody")
+    assert outcome.code == 6
+    assert "medfl key unwrap" in outcome.err
+    assert medfl("predict", run, image, "--out", tmp_path / "p", "--site", "site-1").code == 0
