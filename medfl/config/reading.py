@@ -43,13 +43,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     ConfigError
         Naming file, line and setting.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"The configuration {path} must be a readable file: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"The configuration {path} must be UTF-8 text; it is not.") from error
-    return parse_config(text, source=str(path), overrides=overrides)
+    return parse_config(_text(path), source=str(path), overrides=overrides)
 
 
 def parse_config(text: str, *, source: str = "configuration", overrides: tuple[str, ...] = ()) -> Config:
@@ -74,11 +68,7 @@ def with_protection(config: Config, path: Path) -> Config:
     ConfigError
         Naming file, line and setting.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The protection {path} must be a readable text file; it is not.") from error
-    value, tree = _loaded(text, str(path))
+    value, tree = _loaded(_text(path), str(path))
     if not isinstance(value, dict) or tree is None or set(value) != {"protection"}:
         raise ConfigError(f"{path} must hold 'protection:' and nothing else.")
     _refuse_repeated_keys(tree, str(path))
@@ -91,6 +81,15 @@ def with_protection(config: Config, path: Path) -> Config:
 def dump_config(config: Config) -> str:
     """Return the resolved settings as YAML; reading it back gives an equal `Config`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=False)
+
+
+def _text(path: Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} must be a readable file: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The configuration {path} must be UTF-8 text; it is not.") from error
 
 
 def _loaded(text: str, source: str) -> tuple[Any, Node | None]:
