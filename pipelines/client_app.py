@@ -61,7 +61,7 @@ def make_client_app(find_program: FindProgram) -> ClientApp:
 
     @client_app.query("choose")
     def choose(message: Message, context: Context) -> Message:
-        return site.choose(message, find_program(context))
+        return site.choose(message, context, find_program(context))
 
     @client_app.query("release")
     def release(message: Message, context: Context) -> Message:

@@ -1,5 +1,6 @@
 """One hospital's side of a run that shares features."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +13,9 @@ from medfl.config.privacy import BottleneckStage, GaussianStage
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.data.manifest import Manifest
-from medfl.errors import ConfigError, FederationError, TooFewSubjectsError
+from medfl.errors import ConfigError, FederationError, PrivacyError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, ReleaseReply, SiteMemory, TrainReply
+from medfl.privacy.accounting import check_delta
 from medfl.privacy.class_sums import ClassSums, class_sums, noised
 from medfl.privacy.directions import fit_directions
 from medfl.results.canonical import sha256
@@ -82,9 +84,7 @@ class FeatureProgram(PipelineProgram):
 
     def sums(self, order: Order) -> EvaluateReply:
         """Sum up standardized features per class over training studies, or learn the directions here alone."""
-        stage = self.config.protection.minimize
-        if not isinstance(stage, BottleneckStage):
-            raise ConfigError("Sums of features are for a bottleneck; this plan has none. Nothing was released.")
+        stage = self._bottleneck()
         if stage.learn == "site" and stage.site != self.site:
             return EvaluateReply({}, 0, 0, suppressed=f"{stage.site} learns the directions")
         samples, minimum = self._samples("train"), self.config.evaluation.minimum_subjects
@@ -100,8 +100,10 @@ class FeatureProgram(PipelineProgram):
         self._write_release(name, arrays, "train")
         return EvaluateReply(arrays, len(set(samples.subjects)), len(self._clear["train"]))
 
-    def choose(self, order: Order) -> EvaluateReply:
-        """Count right answers per class and candidate on validation studies."""
+    def choose(self, order: Order, memory: SiteMemory) -> EvaluateReply:
+        """Count right answers per class and candidate on validation studies; for one set of candidates only."""
+        stage = self._bottleneck()
+        _only_once(memory, "candidates", order.model)
         samples = self._samples("val")
         features, labels, subjects = samples.features, samples.labels, samples.subjects
         minimum = self.config.evaluation.minimum_subjects
@@ -111,10 +113,9 @@ class FeatureProgram(PipelineProgram):
         if not len(labels):
             return EvaluateReply({}, 0, 0, suppressed="no validation studies")
         counts = np.bincount(labels, minlength=self._classes).astype(np.float64)
-        names = sorted({name.split("/")[1] for name in order.model if name.startswith(CANDIDATE)}, key=int)
-        right = np.zeros((len(names), self._classes))
-        for row, name in enumerate(names):
-            weights, bias = order.model[f"{CANDIDATE}{name}/weights"], order.model[f"{CANDIDATE}{name}/bias"]
+        right = np.zeros((len(stage.directions), self._classes))
+        for row, k in enumerate(stage.directions):
+            weights, bias = order.model[f"{CANDIDATE}{k}/weights"], order.model[f"{CANDIDATE}{k}/bias"]
             predicted = (features @ weights.T + bias).argmax(axis=1)
             right[row] = np.bincount(labels[predicted == labels], minlength=self._classes)
         arrays: Arrays = {"right": right, "counts": counts}
@@ -122,14 +123,22 @@ class FeatureProgram(PipelineProgram):
         return EvaluateReply(arrays, len(set(subjects)), len(self._clear["val"]))
 
     def release(self, order: Order, memory: SiteMemory) -> ReleaseReply:
-        """Protect every feature; seal those of training studies for the hub where it trains the head."""
+        """Protect every feature; seal those of training studies for the hub where the plan lets it train the head.
+
+        Raises
+        ------
+        PrivacyError
+            If features were protected before in another way: every further set of directions would tell more.
+        """
         started = time.perf_counter()
+        _only_once(memory, "minimization", order.model)
         found = Minimization.from_arrays(order.model)
         memory.arrays.update({} if found is None else found.to_arrays())
         self._use(memory)
         protection, studies = self.protection, self.studies["train"]
         sealed: Arrays = {}
-        if order.options.get("send", False):
+        if self.config.head_at == "hub":
+            self._check_delta(studies)
             if _CHARGED not in memory.arrays:
                 protection.charge(len(studies))
                 memory.arrays[_CHARGED] = np.array(len(studies))
@@ -177,12 +186,24 @@ class FeatureProgram(PipelineProgram):
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
+    def _bottleneck(self) -> BottleneckStage:
+        stage = self.config.protection.minimize
+        if not isinstance(stage, BottleneckStage):
+            raise ConfigError("Sums of features are for a bottleneck; this plan has none. Nothing was released.")
+        return stage
+
+    def _check_delta(self, studies: Sequence[PreparedStudy]) -> None:
+        noise = self.config.protection.noise
+        if isinstance(noise, GaussianStage):
+            check_delta(noise.delta, len({study.row.subject for study in studies}))
+
     def _summed(self, stage: BottleneckStage, samples: Samples) -> ClassSums:
         minimum = self.config.evaluation.minimum_subjects
         features, labels, subjects = samples.features, samples.labels, samples.subjects
         if stage.epsilon is None:
             return class_sums(features, labels, subjects, classes=self._classes, minimum_subjects=minimum)
-        label = sha256({"sums": stage.model_dump(mode="json"), "studies": [s.row.study for s in self._clear["train"]]})
+        content = hashlib.sha256(features.tobytes() + labels.tobytes()).hexdigest()
+        label = sha256({"sums": stage.model_dump(mode="json"), "subjects": subjects, "content": content})
         sums, _ = noised(
             features,
             labels,
@@ -244,6 +265,17 @@ class FeatureProgram(PipelineProgram):
             "targets": np.stack([study.target.numpy() for study in studies]),
         }
         self.store.write_release(self.site, name, arrays, tuple(study.row.subject for study in studies))
+
+
+def _only_once(memory: SiteMemory, what: str, arrays: Arrays) -> None:
+    """Remember what was asked; refuse anything else of the kind in the same run."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode() + arrays[name].tobytes())
+    asked = np.frombuffer(digest.digest(), dtype=np.uint8).copy()
+    before = memory.arrays.setdefault(f"asked/{what}", asked)
+    if not np.array_equal(before, asked):
+        raise PrivacyError(f"A hub may send one set of {what} in a run; it sent another. Nothing was released.")
 
 
 def _protected(protection: SiteProtection, studies: Sequence[PreparedStudy]) -> list[PreparedStudy]:

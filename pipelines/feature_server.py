@@ -71,7 +71,7 @@ def share_features(hub: Hub, pipeline: Pipeline[Any], config: Config) -> SharedF
 
     received, releases = asking.release(
         {} if minimized is None else dict(minimized.to_arrays()),
-        {"send": to_hub, "hub-key": identity.public_key()},
+        {"hub-key": identity.public_key()},
         opened if to_hub else None,
     )
     if to_hub and not any(len(found.features) for found in received.values()):

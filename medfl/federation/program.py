@@ -141,7 +141,7 @@ class FeatureSiteProgram(SiteProgram, Protocol):
         """Sum up features per class, for the directions that the task needs."""
         ...
 
-    def choose(self, order: Order) -> EvaluateReply:
+    def choose(self, order: Order, memory: SiteMemory) -> EvaluateReply:
         """Count how often each candidate of a bottleneck is right on the validation studies."""
         ...
 

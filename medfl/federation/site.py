@@ -62,9 +62,12 @@ def sums(message: Message, program: SiteProgram) -> Message:
     return _measured(message, _sharing_features(program).sums(_order(message)))
 
 
-def choose(message: Message, program: SiteProgram) -> Message:
+def choose(message: Message, context: Context, program: SiteProgram) -> Message:
     """Answer with counts for each candidate of a bottleneck."""
-    return _measured(message, _sharing_features(program).choose(_order(message)))
+    memory = _recalled(context)
+    reply = _sharing_features(program).choose(_order(message), memory)
+    _remember(context, memory)
+    return _measured(message, reply)
 
 
 def release(message: Message, context: Context, program: SiteProgram) -> Message:

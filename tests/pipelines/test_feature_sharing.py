@@ -12,11 +12,12 @@ import torch
 from medfl.config.reading import parse_config
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
-from medfl.errors import FederationError, KeyFileError, PrivacyError
-from medfl.federation.program import Arrays, Order, SiteMemory
+from medfl.errors import ConfigError, FederationError, KeyFileError, PrivacyError
+from medfl.federation.program import Arrays, Option, Order, SiteMemory
 from medfl.privacy.class_sums import class_sums
 from medfl.privacy.directions import fit_directions
 from medfl.privacy.key_files import KeyFile
+from medfl.privacy.key_wrapping import Identity
 from medfl.privacy.keys import ContextKey, KeyContext
 from medfl.results.store import RunStore
 from pipelines import feature_program
@@ -62,6 +63,14 @@ def releases(run: Path) -> dict[str, dict[str, str]]:
     record = json.loads((run / "privacy.json").read_text())
     first = record["releases"][0]["site"]
     return {line["what"]: line for line in record["releases"] if line["site"] == first}
+
+
+def alone(run: Path, *overrides: str) -> tuple[FeatureProgram, SiteMemory, Order]:
+    """A site of its own, and the order with which the finished run's hub asked for its features."""
+    program = next(iter(prepare(config(*overrides), None, Observer()).programs.values()))
+    assert isinstance(program, FeatureProgram)
+    options: dict[str, Option] = {"hub-key": Identity.generate().public_key()}
+    return program, SiteMemory(), Order(1, 1, RunStore(run).read_minimization() or {}, {}, options)
 
 
 def secrets_of(folder: Path) -> list[bytes]:
@@ -261,7 +270,49 @@ def test_a_feature_that_is_not_finite_is_never_released(tmp_path: Path) -> None:
     study = program.clear("train")[0]
     program.clear("train")[0] = replace(study, image=torch.full_like(study.image, torch.nan))
     with pytest.raises(PrivacyError, match="finite"):
-        program.release(Order(1, 1, {}, {}, {"send": True, "hub-key": ""}), SiteMemory())
+        program.release(Order(1, 1, {}, {}, {"hub-key": ""}), SiteMemory())
+
+
+def test_a_hub_gets_one_set_of_directions_and_no_other(finished: Path) -> None:
+    program, memory, order = alone(finished)
+    first = program.release(order, memory)
+    assert program.release(order, memory).studies == first.studies
+    other = {name: array + 0.5 for name, array in order.model.items()}
+    with pytest.raises(PrivacyError, match="one set of minimization"):
+        program.release(replace(order, model=other), memory)
+
+
+def test_a_hub_gets_no_more_directions_than_the_plan_allows(finished: Path) -> None:
+    program, memory, order = alone(finished)
+    everything = {"directions/mean": np.zeros(1280), "directions/matrix": np.eye(1280)}
+    with pytest.raises(PrivacyError, match="as many directions as the plan allows"):
+        program.release(replace(order, model=everything), memory)
+
+
+def test_a_hub_that_asks_for_features_the_plan_keeps_at_the_site_gets_none(finished: Path) -> None:
+    program, memory, order = alone(finished, "features.head=sites")
+    reply = program.release(replace(order, options={**order.options, "send": True}), memory)
+    assert (reply.sealed, reply.studies) == ({}, 0)
+
+
+def test_a_hub_may_ask_about_one_set_of_candidates(finished: Path) -> None:
+    program, memory, order = alone(finished)
+    candidates = {
+        f"candidate/{k}/{part}": np.ones((2, 1280) if part == "weights" else 2)
+        for k in (1, 2, 4)
+        for part in ("weights", "bias")
+    }
+    assert program.choose(replace(order, model=candidates), memory).measures["right"].shape == (3, 2)
+    with pytest.raises(PrivacyError, match="one set of candidates"):
+        program.choose(replace(order, model={name: -array for name, array in candidates.items()}), memory)
+
+
+def test_a_delta_that_is_too_large_for_so_many_subjects_stops_the_release() -> None:
+    noisy = "protection={noise: {kind: gaussian, epsilon: 4, delta: 0.5}}"
+    program = next(iter(prepare(config(noisy), None, Observer()).programs.values()))
+    assert isinstance(program, FeatureProgram)
+    with pytest.raises(ConfigError, match="delta must be"):
+        program.release(Order(1, 1, {}, {}, {"hub-key": Identity.generate().public_key()}), SiteMemory())
 
 
 def test_a_real_site_without_the_key_says_which_one_is_missing(tmp_path: Path) -> None:
