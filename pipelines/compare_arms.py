@@ -129,7 +129,7 @@ def run_arm(config: Config, arm: str, folder: Path, *, attack: bool, observer: O
     is_features = config.sharing == "features"
     attacks: tuple[AttackResult, ...] = ()
     if attack and (is_features or arm == PREDICTIONS_ONLY):
-        attacks = _attacked(run.prepared, _features if is_features else _predictions, config.seed)
+        attacks = _attacked(run.prepared, protected_features if is_features else _predictions, config.seed)
     return ArmResult(
         arm=arm,
         seed=config.seed,
@@ -145,9 +145,9 @@ def run_arm(config: Config, arm: str, folder: Path, *, attack: bool, observer: O
 
 
 def _attacked(prepared: Prepared, what: Released, seed: int) -> tuple[AttackResult, ...]:
-    known, unseen = _released(prepared, ("train", "val"), what), _released(prepared, ("test",), what)
-    label = _linkable_class(known, unseen)
-    attacker, test = _of_class(known, label), _of_class(unseen, label)
+    known, unseen = released(prepared, ("train", "val"), what), released(prepared, ("test",), what)
+    label = linkable_class(known, unseen)
+    attacker, test = of_class(known, label), of_class(unseen, label)
     try:
         return evaluate_reidentification(
             attacker.features, attacker.subjects, test.features, test.subjects, seed=seed, draws=_DRAWS
@@ -157,13 +157,22 @@ def _attacked(prepared: Prepared, what: Released, seed: int) -> tuple[AttackResu
 
 
 @dataclass(frozen=True, eq=False)
-class _Features:
+class Linked:
+    """Features with the subject and the class of each; who measures an attack knows both.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n, C) or (n, C, *spatial)
+    subjects, labels : ndarray of shape (n,)
+    """
+
     features: NDArray[np.float32]
     subjects: NDArray[np.str_]
     labels: NDArray[np.int64]
 
 
-def _released(prepared: Prepared, splits: Sequence[str], what: Released) -> _Features:
+def released(prepared: Prepared, splits: Sequence[str], what: Released) -> Linked:
+    """Return what all sites would release of these splits."""
     pairs = [
         (what(program, study), study)
         for program in prepared.programs.values()
@@ -171,7 +180,7 @@ def _released(prepared: Prepared, splits: Sequence[str], what: Released) -> _Fea
         for study in _every_study(program, split)
     ]
     labels = [int(study.target) if study.target.ndim == 0 else 0 for _, study in pairs]
-    return _Features(
+    return Linked(
         np.stack([values for values, _ in pairs]),
         np.array([study.row.subject for _, study in pairs]),
         np.array(labels, dtype=np.int64),
@@ -192,7 +201,8 @@ def _every_study(program: PipelineProgram, split: str) -> list[PreparedStudy]:
     return [replace(study, image=image) for study, image in zip(clear, protected, strict=True)]
 
 
-def _features(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.float32]:
+def protected_features(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.float32]:
+    """Return the features of a protected study."""
     del program
     found: NDArray[np.float32] = study.image.numpy()
     return found
@@ -204,7 +214,7 @@ def _predictions(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.f
     return found
 
 
-def _linkable_class(*parts: _Features) -> int:
+def linkable_class(*parts: Linked) -> int:
     """Return the class with most subjects that have two or more studies: impostors then share the diagnosis."""
     found: Counter[int] = Counter()
     for part in parts:
@@ -213,9 +223,10 @@ def _linkable_class(*parts: _Features) -> int:
     return found.most_common(1)[0][0] if found else 0
 
 
-def _of_class(part: _Features, label: int) -> _Features:
+def of_class(part: Linked, label: int) -> Linked:
+    """Return the studies of one class."""
     own = part.labels == label
-    return _Features(part.features[own], part.subjects[own], part.labels[own])
+    return Linked(part.features[own], part.subjects[own], part.labels[own])
 
 
 def _one(prepared: Prepared) -> Tensor:
