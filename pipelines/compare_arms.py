@@ -123,7 +123,7 @@ def run_arm(config: Config, arm: str, folder: Path, *, attack: bool, observer: O
     run = simulate(config, folder, resume=store.is_started(), observer=observer)
     seconds = time.perf_counter() - began
     history = store.read_history()
-    sent = sum(record.bytes_up for record in history.releases)
+    sent = sum(record.bytes_up + record.bytes_learning for record in history.releases)
     sent += sum(site.bytes_up for record in history.rounds for site in record.sites)
     noise = config.protection.noise
     is_features = config.sharing == "features"

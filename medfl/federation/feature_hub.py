@@ -66,6 +66,7 @@ class FeatureHub:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self._learning = dict.fromkeys((facts.site for facts in hub.members.values()), 0)
 
     def sums(self, options: Mapping[str, Option], expected: Arrays) -> Answers:
         """Collect additive class sums.
@@ -131,7 +132,8 @@ class FeatureHub:
         for facts in self.hub.members.values():
             if facts.site not in records:
                 records[facts.site] = SiteRelease(site=facts.site, refused="no_reply", detail="no reply came in time")
-        return dict(sorted(received.items())), tuple(records[name] for name in sorted(records))
+        whole = [records[name].model_copy(update={"bytes_learning": self._learning[name]}) for name in sorted(records)]
+        return dict(sorted(received.items())), tuple(whole)
 
     def _additive(self, kind: str, model: Arrays, options: Mapping[str, Option], expected: Arrays) -> Answers:
         content = RecordDict({MODEL: to_record(model), ORDER: order_record(1, 1, options)})
@@ -143,6 +145,7 @@ class FeatureHub:
                 if suppressed:
                     missing[facts.site] = suppressed[:80]
                     continue
+                self._learning[facts.site] += bytes_in(reply)
                 answer = arrays_in(reply, MEASURES)
                 check_arrays(answer, expected)
             except ReplyError as error:

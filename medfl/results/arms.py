@@ -45,7 +45,7 @@ class ArmResult(ResultModel):
     attacks : tuple of AttackResult
         Re-identification of subjects the attacker has never seen; empty where nothing can be attacked.
     bytes_up : int
-        Array bytes that all sites sent in training.
+        Array bytes that all sites sent, for learning a bottleneck and in training.
     seconds : float
         The whole run, in one process.
     milliseconds_per_study : float

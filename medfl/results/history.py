@@ -47,7 +47,9 @@ class SiteRelease(ResultModel):
     seconds : float
         Time the site spent on protecting and sealing.
     bytes_up : int
-        Array bytes received from the site.
+        Array bytes of the envelopes received from the site.
+    bytes_learning : int
+        Array bytes received before, for learning a bottleneck.
     key_id : str
         Of the keyed transform; empty without one.
     refused, detail : str
@@ -59,6 +61,7 @@ class SiteRelease(ResultModel):
     studies: int = 0
     seconds: float = 0.0
     bytes_up: int = 0
+    bytes_learning: int = 0
     key_id: str = ""
     refused: str = ""
     detail: str = ""

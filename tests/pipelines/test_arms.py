@@ -76,7 +76,8 @@ def test_the_table_shows_utility_attackers_and_what_left(config: Config, tmp_pat
     assert len(rows) == len(table.rows) == 6
     clear, kept = rows["none", float("inf")], rows["bottleneck+knt", float("inf")]
     assert (clear.channels, kept.channels) == (1280, 2)
-    assert kept.bytes_up < clear.bytes_up
+    assert clear.bytes_up > 0
+    assert kept.bytes_up > 2 * 1280**2 * 8  # what the bottleneck is learned from counts
     assert {attack.knowledge for attack in clear.attacks} == {"naive", "re-trained"}
     assert not rows[HEAD_ONLY, float("inf")].attacks
     assert rows[PREDICTIONS_ONLY, float("inf")].attacks

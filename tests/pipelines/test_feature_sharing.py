@@ -91,6 +91,7 @@ def test_a_run_on_shared_features_ends_with_metrics_and_says_what_left(finished:
     assert len(history.rounds) == 2
     assert all(record.hub_loss is not None and not record.sites for record in history.rounds)
     assert all(one.studies > 0 and one.bytes_up > 0 and one.key_id for one in history.releases)
+    assert all(one.bytes_learning > 1280**2 * 8 for one in history.releases)
     named = releases(finished)
     assert any(what.startswith("protected features of training studies (arm bottleneck+knt") for what in named)
     assert {"labels of the same studies", "sums and cross products of features per class"} <= set(named)
