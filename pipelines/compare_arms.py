@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from medfl.attacks.reidentification import evaluate_reidentification
 from medfl.config.network import EfficientNetNetwork
@@ -31,6 +32,7 @@ from pipelines.site_program import PipelineProgram
 
 _DRAWS = 1000
 _TIMED = 50
+_MASK_GRID = 14
 PREDICTIONS_ONLY = "predictions-only"
 """As head-only; what is attacked is what a site would send if it shared its predictions and nothing else."""
 COMPARABLE = (*ARMS, HEAD_ONLY, PREDICTIONS_ONLY)
@@ -74,9 +76,7 @@ def comparable(config: Config) -> tuple[str, ...]:
     """Return every arm that means something for these features."""
     network = config.network
     pooled = isinstance(network, EfficientNetNetwork) and network.layer == "pooled"
-    segments = config.task.kind == "segmentation"
-    left_out = {"permutation"} if pooled else {PREDICTIONS_ONLY} if segments else set()
-    return tuple(arm for arm in COMPARABLE if arm not in left_out)
+    return tuple(arm for arm in COMPARABLE if not (pooled and arm == "permutation"))
 
 
 def compare_arms(config: Config, wanted: WantedArms, out: Path, observer: Observer | None = None) -> ArmTable:
@@ -209,7 +209,10 @@ def protected_features(program: PipelineProgram, study: PreparedStudy) -> NDArra
 
 
 def _predictions(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.float32]:
+    """Return class probabilities; of a mask they are averaged over a coarse grid, where its shape still shows."""
     ((probabilities, _),) = program.pipeline.predict([study.image], 0)
+    if probabilities.ndim > 1:
+        probabilities = functional.adaptive_avg_pool2d(probabilities[1:], _MASK_GRID)
     found: NDArray[np.float32] = probabilities.float().numpy()
     return found
 
