@@ -225,6 +225,16 @@ def test_masks_are_decoded_from_protected_maps_and_no_feature_leaves_in_training
     assert program.studies["train"][0].image.shape == (4, 4, 4)
 
 
+def test_studies_are_classified_from_maps_whose_positions_are_permuted(tmp_path: Path) -> None:
+    maps = ("network={kind: efficientnet_lite0, layer: stride8, hidden: 8}", "protection.minimize.directions=[2]")
+    run = simulate(config(*maps), tmp_path / "run")
+    assert run.metrics.pooled["accuracy"].value is not None
+    program = next(iter(run.prepared.programs.values()))
+    assert program.studies["train"][0].image.shape == (2, 4, 4)
+    history = RunStore(tmp_path / "run").read_history()
+    assert all(record.studies > 0 for record in history.releases)
+
+
 def test_the_gaussian_mechanism_has_an_epsilon_and_others_have_none(tmp_path: Path) -> None:
     arm = "protection={noise: {kind: gaussian, epsilon: 4, delta: 0.001, studies_per_subject: 1}}"
     run = simulate(config(arm, "training.rounds=1"), tmp_path / "run")
