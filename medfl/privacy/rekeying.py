@@ -36,4 +36,5 @@ def rekeyed(features: Tensor, old: KeyedNonlinearTransform, new: KeyedNonlinearT
     if old.key_id == new.key_id:
         raise PrivacyError("Re-keying must lead to another key; both transforms have the same key id.")
     with torch.no_grad():
-        return new(old.inverse(features.double())).to(features.dtype)
+        moved: Tensor = new(old.inverse(features.double()))
+    return moved.to(features.dtype)
