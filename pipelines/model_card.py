@@ -36,7 +36,7 @@ def model_card(config: Config, sites: Sequence[SiteFacts], history: History, met
         "",
         f"Federated over {len(sites)} sites with {config.federation.strategy.kind}, {len(history.rounds)} rounds "
         f"({skipped} skipped) of {config.training.local_epochs} local epoch(s), on {studies} studies of {subjects} "
-        "subjects.",
+        f"subjects. {_sharing(config)}",
         "",
         "| site | training subjects | training studies | test subjects |",
         "|---|---|---|---|",
@@ -63,8 +63,18 @@ def model_card(config: Config, sites: Sequence[SiteFacts], history: History, met
         "## What is not known",
         "",
         "- How it does on scanners, protocols and populations other than those of the sites above.",
-        "- Whether it remembers single subjects: this run trained without a proven privacy protection (epsilon is "
-        "infinite), so treat the weights as personal data until an audit says otherwise.",
+        "- Whether it remembers single subjects: nothing is proven about the weights (epsilon is infinite; see "
+        "privacy.json), so treat them as personal data until an audit says otherwise.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _sharing(config: Config) -> str:
+    if config.sharing == "weights":
+        return "Sites shared model weights."
+    trainer = "the hub on released features" if config.head_at == "hub" else "the sites, and no feature left them"
+    return (
+        f"The backbone is public and frozen. Features were protected by '{config.protection.arm}'; the head was trained by "
+        f"{trainer}."
+    )
