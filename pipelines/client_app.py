@@ -116,7 +116,7 @@ def _simulated_site(plan: str, number: int, out: str) -> PipelineProgram:
     if number >= len(sites):
         raise ConfigError(f"The plan has {len(sites)} simulated sites, node number {number} has none. Start as many.")
     store = RunStore(Path(out)) if out else None
-    custody = MemoryCustody() if store is None else custody_beside(store, config)
+    custody = MemoryCustody() if store is None else custody_beside(store, create=True)
     return _program(config, sites[number], manifest.where(site=sites[number]), store, custody)
 
 

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from medfl.config.settings import Config
-from medfl.errors import KeyFileError
+from medfl.errors import ConfigError, KeyFileError
 from medfl.privacy.key_files import KeyFile
 from medfl.privacy.keys import ContextKey, KeyContext, MasterKey
 from medfl.privacy.keystream import Keystream
@@ -50,7 +49,7 @@ class MemoryCustody:
 
     def noise(self, site: str, label: str) -> Keystream:
         """Return the site's own noise."""
-        return _noise_stream(self._key(site), site, label)
+        return _noise_stream(self._key(_owner(site, "site")), site, label)
 
     def epoch(self, site: str, scope: str) -> int:
         """Return 1: there is no earlier key."""
@@ -90,7 +89,7 @@ class FolderCustody:
 
     def noise(self, site: str, label: str) -> Keystream:
         """Return the site's own noise."""
-        return _noise_stream(self._file(site).key, site, label)
+        return _noise_stream(self._file(_owner(site, "site")).key, site, label)
 
     def epoch(self, site: str, scope: str) -> int:
         """Return the epoch of the key in use."""
@@ -116,14 +115,23 @@ class FolderCustody:
                 raise
 
 
-def custody_beside(store: RunStore, config: Config) -> Custody:
-    """Return the keys of a simulation, in a folder beside the run folder and never in it."""
-    keyed = config.protection.keyed
-    folder = store.folder.with_name(f"{store.folder.resolve().name}.keys")
-    return FolderCustody(folder, create=True, image_cap=None if keyed is None else keyed.image_cap)
+def custody_beside(store: RunStore, *, create: bool, image_cap: int | None = None) -> Custody:
+    """Return the keys of a simulation, in a folder beside the run folder and never in it.
+
+    Parameters
+    ----------
+    store : RunStore
+    create : bool
+        Make keys that are missing; never once something was released under them.
+    image_cap : int or None
+    """
+    folder = store.folder.resolve()
+    return FolderCustody(folder.with_name(f"{folder.name}.keys"), create=create, image_cap=image_cap)
 
 
 def _owner(site: str, scope: str) -> str:
+    if site == FEDERATION:
+        raise ConfigError(f"A site must not be called '{FEDERATION}': that is the name of the key all sites share.")
     return FEDERATION if scope == FEDERATION else site
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from medfl.config.privacy import BottleneckStage
 from medfl.config.settings import Config
-from medfl.errors import PrivacyError
+from medfl.errors import PrivacyError, ReplyError
 from medfl.federation.feature_hub import FeatureHub
 from medfl.federation.program import Arrays
 from medfl.privacy.class_sums import ClassSums, joined
@@ -38,7 +38,7 @@ def learn_directions(hub: FeatureHub, config: Config, cut: Cut) -> Minimization 
     channels, classes = cut.shape[0], sample_classes(config)
     if stage.learn == "site":
         return _from_one_site(hub, stage, channels)
-    found = hub.sums({}, _empty(ClassSums.zeros(classes, channels).to_arrays()))
+    found = hub.sums(_empty(ClassSums.zeros(classes, channels).to_arrays()), ClassSums.from_arrays)
     total = joined([ClassSums.from_arrays(arrays) for arrays in found.arrays.values()])
     whole = fit_directions(total, stage.directions[-1], method=stage.method, components=stage.components)
     if len(stage.directions) == 1:
@@ -49,7 +49,7 @@ def learn_directions(hub: FeatureHub, config: Config, cut: Cut) -> Minimization 
         weights, bias = discriminant(total, directions)
         candidates |= {f"{CANDIDATE}{k}/weights": weights, f"{CANDIDATE}{k}/bias": bias}
     expected: Arrays = {"right": np.zeros((len(fitted), classes)), "counts": np.zeros(classes)}
-    answers = hub.choose(candidates, {}, expected)
+    answers = hub.choose(candidates, expected, _check_counts)
     right = np.sum([arrays["right"] for arrays in answers.arrays.values()], axis=0)
     counts = np.sum([arrays["counts"] for arrays in answers.arrays.values()], axis=0)
     seen = counts > 0
@@ -96,7 +96,7 @@ def _from_one_site(hub: FeatureHub, stage: BottleneckStage, channels: int) -> Mi
     k = stage.directions[0]
     reach = None if stage.saturate is None else Reach(np.zeros(k), np.ones(k))
     expected = Minimization(Directions(np.zeros(channels), np.zeros((k, channels))), reach).to_arrays()
-    answers = hub.sums({"only": stage.site}, expected)
+    answers = hub.sums(expected, Minimization.from_arrays)
     if stage.site not in answers.arrays:
         raise PrivacyError(
             f"{stage.site} must learn the directions; it did not: {answers.missing.get(stage.site, '')}."
@@ -104,6 +104,12 @@ def _from_one_site(hub: FeatureHub, stage: BottleneckStage, channels: int) -> Mi
     found = Minimization.from_arrays(answers.arrays[stage.site])
     assert found is not None  # names were checked
     return found
+
+
+def _check_counts(arrays: Arrays) -> None:
+    right, counts = arrays["right"], arrays["counts"]
+    if (right < 0).any() or (right > counts).any():
+        raise ReplyError("count", "right answers must be between none and all of the studies")
 
 
 def _empty(arrays: Mapping[str, NDArray[np.float64]]) -> Arrays:

@@ -13,7 +13,7 @@ from medfl.config.privacy import BottleneckStage, GaussianStage
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.data.manifest import Manifest
-from medfl.errors import ConfigError, FederationError, PrivacyError, TooFewSubjectsError
+from medfl.errors import ConfigError, FederationError, PrivacyError, ShapeError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, ReleaseReply, SiteMemory, TrainReply
 from medfl.privacy.accounting import check_delta
 from medfl.privacy.class_sums import ClassSums, class_sums, noised
@@ -87,7 +87,9 @@ class FeatureProgram(PipelineProgram):
         stage = self._bottleneck()
         if stage.learn == "site" and stage.site != self.site:
             return EvaluateReply({}, 0, 0, suppressed=f"{stage.site} learns the directions")
-        samples, minimum = self._samples("train"), self.config.evaluation.minimum_subjects
+        minimum = self.config.evaluation.minimum_subjects
+        # with noise nothing may depend on how many subjects a class has but the noised counts themselves
+        samples = self._samples("train", join_below=0 if stage.epsilon is not None else minimum)
         try:
             sums = self._summed(stage, samples)
         except TooFewSubjectsError:
@@ -103,8 +105,10 @@ class FeatureProgram(PipelineProgram):
     def choose(self, order: Order, memory: SiteMemory) -> EvaluateReply:
         """Count right answers per class and candidate on validation studies; for one set of candidates only."""
         stage = self._bottleneck()
+        if len(stage.directions) < 2:
+            raise ConfigError("Candidates are for a plan with several numbers of directions; this one has one.")
         _only_once(memory, "candidates", order.model)
-        samples = self._samples("val")
+        samples = self._samples("val", join_below=self.config.evaluation.minimum_subjects)
         features, labels, subjects = samples.features, samples.labels, samples.subjects
         minimum = self.config.evaluation.minimum_subjects
         for label in range(self._classes):
@@ -116,6 +120,8 @@ class FeatureProgram(PipelineProgram):
         right = np.zeros((len(stage.directions), self._classes))
         for row, k in enumerate(stage.directions):
             weights, bias = order.model[f"{CANDIDATE}{k}/weights"], order.model[f"{CANDIDATE}{k}/bias"]
+            if weights.shape != (self._classes, self.cut.shape[0]) or bias.shape != (self._classes,):
+                raise ShapeError("candidates must be one linear classifier per number of directions.")
             predicted = (features @ weights.T + bias).argmax(axis=1)
             right[row] = np.bincount(labels[predicted == labels], minlength=self._classes)
         arrays: Arrays = {"right": right, "counts": counts}
@@ -139,9 +145,10 @@ class FeatureProgram(PipelineProgram):
         sealed: Arrays = {}
         if self.config.head_at == "hub":
             self._check_delta(studies)
-            if _CHARGED not in memory.arrays:
+            charged = f"{_CHARGED}/{protection.key_id}"
+            if charged not in memory.arrays:
                 protection.charge(len(studies))
-                memory.arrays[_CHARGED] = np.array(len(studies))
+                memory.arrays[charged] = np.array(len(studies))
             sealed = seal_release(
                 studies,
                 recipient=str(order.options.get("hub-key", "")),
@@ -230,7 +237,6 @@ class FeatureProgram(PipelineProgram):
             }
             self._protection = protection
         self.pipeline.cut_at(self.protection.shape, seed=self.config.seed)
-        self._start = {name: tensor.clone() for name, tensor in self.pipeline.network.shared_state().items()}
 
     def _allowed(self, studies: Sequence[PreparedStudy]) -> list[PreparedStudy]:
         """Return at most as many studies of each subject as the noise was calibrated for."""
@@ -245,9 +251,8 @@ class FeatureProgram(PipelineProgram):
                 kept.append(study)
         return kept
 
-    def _samples(self, split: str) -> Samples:
-        minimum = self.config.evaluation.minimum_subjects
-        return study_samples(self.config, self.cut, self._clear[split], minimum_subjects=minimum)
+    def _samples(self, split: str, *, join_below: int) -> Samples:
+        return study_samples(self.config, self.cut, self._clear[split], minimum_subjects=join_below)
 
     def _metadata(self) -> dict[str, str]:
         return {

@@ -13,8 +13,8 @@ from medfl.results.privacy import PrivacyRecord, Release
 _STATEMENT = (
     "Sites shared protected features. Keyed obfuscation and a bottleneck have no proof, so epsilon is infinite for "
     "what they protect; the Gaussian mechanism has one, for the features alone. Targets, sums, counts and head weights "
-    "are releases of their own and are listed as such. Features of further studies leave a site when it asks for "
-    "predictions; they are not part of this list."
+    "are releases of their own and are listed as such. Every epsilon takes a subject to be at one site and counts this "
+    "run alone. Features of any study leave a site again when it asks for a prediction; that is not part of this list."
 )
 
 
@@ -35,6 +35,9 @@ def feature_releases(config: Config, sites: Sequence[SiteFacts], history: Histor
         record = records.get(site.site)
         if record is not None and record.studies:
             found += _of_features(config, record)
+        elif record is not None and record.bytes_up:
+            what = "protected features and targets that the hub did not use"
+            found.append(_release(site.site, what, site.subjects["train"], non_private(f"refused: {record.refused}")))
     return tuple(found)
 
 
@@ -88,6 +91,8 @@ def _of_features(config: Config, record: SiteRelease) -> list[Release]:
 def _gaussian(epsilon: float, delta: float, subjects: int, times: int, note: str) -> ReleaseEvent:
     """Return the event of noise that was calibrated for `epsilon`, computed anew by dp-accounting."""
     sensitivity = 2.0
+    if 10 * subjects * delta > 1:
+        return non_private("a guarantee needs delta <= 1 / (10 * subjects), and the site counts too many subjects")
     sigma = analytic_sigma(epsilon, delta, sensitivity, times)
     return gaussian_release(
         sigma=sigma,

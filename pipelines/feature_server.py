@@ -11,7 +11,8 @@ import torch
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.data.manifest import StudyRow
-from medfl.errors import FederationError, PrivacyError
+from medfl.data.preparation import IGNORED
+from medfl.errors import FederationError, PrivacyError, ReplyError
 from medfl.federation.feature_hub import FeatureHub, Received
 from medfl.federation.hub import Hub, Trained
 from medfl.federation.program import Arrays
@@ -21,7 +22,7 @@ from pipelines.directions import learn_directions
 from pipelines.feature_program import KEYS_PER_SITE, own_head
 from pipelines.fit import Stretch, fit
 from pipelines.minimization import Minimization
-from pipelines.pipeline import Pipeline
+from pipelines.pipeline import Pipeline, class_count
 from pipelines.protection import cut_of, protected_shape, protection_digest
 from pipelines.sealing import open_release
 from pipelines.weights import as_arrays, load_arrays
@@ -45,13 +46,15 @@ class SharedFeatures:
     releases: tuple[SiteRelease, ...]
 
 
-def share_features(hub: Hub, pipeline: Pipeline[Any], config: Config) -> SharedFeatures:
+def share_features(
+    hub: Hub, pipeline: Pipeline[Any], config: Config, known: Minimization | None = None
+) -> SharedFeatures:
     """Learn the directions, let every site protect its features, and cut the pipeline's network behind them.
+
+    A resumed run knows its directions; learning them again could give others.
 
     Raises
     ------
-    FederationError
-        If the hub trains the head and no site's release could be used.
     PrivacyError
         If the directions of a bottleneck cannot be learned.
     """
@@ -59,30 +62,43 @@ def share_features(hub: Hub, pipeline: Pipeline[Any], config: Config) -> SharedF
         raise FederationError("Sharing features needs a frozen public backbone; this network has none.")
     asking = FeatureHub(hub)
     cut = cut_of(pipeline.encoder, config.preprocessing.size)
-    minimized = learn_directions(asking, config, cut)
+    minimized = known or learn_directions(asking, config, cut)
     shape = protected_shape(config.protection, cut, minimized)
     identity = Identity.generate()
     target = () if config.task.kind == "classification" else tuple(config.preprocessing.size or ())
     to_hub = config.head_at == "hub"
+    allowed = {*range(class_count(config)), *([IGNORED] if target else [])}
 
     def opened(site: str, sealed: Arrays) -> Received:
         expected = {"encoder": cut.model, "protection": protection_digest(config, cut, minimized), "site": site}
-        return _ordered(open_release(sealed, identity, metadata=expected, shape=shape, target=target))
+        opened = open_release(sealed, identity, metadata=expected, shape=shape, target=target)
+        if not set(np.unique(opened.targets).tolist()) <= allowed:
+            raise ReplyError("targets", "targets must be classes of the plan")
+        return _ordered(opened)
 
     received, releases = asking.release(
         {} if minimized is None else dict(minimized.to_arrays()),
         {"hub-key": identity.public_key()},
         opened if to_hub else None,
     )
-    if to_hub and not any(len(found.features) for found in received.values()):
-        reasons = "; ".join(f"{record.site}: {record.refused or 'nothing sent'}" for record in releases)
-        raise FederationError(f"At least one site must release features the hub can use; none did ({reasons}).")
-    _check_keys(config, releases)
     pipeline.cut_at(shape, seed=config.seed)
     return SharedFeatures(minimized, received, releases)
 
 
-def _check_keys(config: Config, releases: tuple[SiteRelease, ...]) -> None:
+def check_releases(config: Config, shared: SharedFeatures) -> None:
+    """Check that there is something to train on, under one key where there should be one.
+
+    Raises
+    ------
+    FederationError
+        If the hub trains the head and no site's release could be used.
+    PrivacyError
+        If sites hold different keys under custody of the federation.
+    """
+    releases = shared.releases
+    if config.head_at == "hub" and not any(len(found.features) for found in shared.received.values()):
+        reasons = "; ".join(f"{record.site}: {record.refused or 'nothing sent'}" for record in releases)
+        raise FederationError(f"At least one site must release features the hub can use; none did ({reasons}).")
     keyed = config.protection.keyed
     if keyed is None or keyed.custody != "federation":
         return
@@ -127,14 +143,20 @@ class HeadTrainer:
         if not self._apart:
             pooled = [study for studies in self._studies.values() for study in studies]
             trained, loss = self._fit(number, rounds, model, pooled)
-            return Trained(trained, (), ""), loss
+            return _usable(model, trained), loss
         heads: Arrays = {}
         losses = []
         for site, studies in self._studies.items():
-            trained, loss = self._fit(number, rounds, own_head(model, site), studies)
+            trained, loss = self._fit(number, rounds, self._head(model, site), studies)
             heads |= {f"{KEYS_PER_SITE}{site}/{name}": array for name, array in trained.items()}
             losses.append(loss)
-        return Trained(heads, (), ""), float(np.mean(losses))
+        return _usable(model, heads), float(np.mean(losses))
+
+    def _head(self, model: Arrays, site: str) -> Arrays:
+        """Return the site's head so far; a site that was not there before begins with a new one."""
+        if any(name.startswith(f"{KEYS_PER_SITE}{site}/") for name in model):
+            return own_head(model, site)
+        return as_arrays(self._pipeline.network.shared_state())
 
     def _fit(self, number: int, rounds: int, model: Arrays, studies: list[PreparedStudy]) -> tuple[Arrays, float]:
         network, training = self._pipeline.network, self._config.training
@@ -148,6 +170,13 @@ class HeadTrainer:
             rng=np.random.default_rng([self._config.seed, number]),
         )
         return as_arrays(network.shared_state()), loss
+
+
+def _usable(before: Arrays, after: Arrays) -> Trained:
+    """Return the new head, or the old one where some site's features made the new one useless."""
+    if all(np.isfinite(array).all() for array in after.values()):
+        return Trained(after, (), "")
+    return Trained(before, (), "the trained head is not finite")
 
 
 def _studies(found: Received) -> list[PreparedStudy]:

@@ -75,6 +75,6 @@ def _sharing(config: Config) -> str:
         return "Sites shared model weights."
     trainer = "the hub on released features" if config.head_at == "hub" else "the sites, and no feature left them"
     return (
-        f"The backbone is public and frozen. Features were protected by '{config.protection.arm}'; the head was trained by "
-        f"{trainer}."
+        f"The backbone is public and frozen. Features were protected by '{config.protection.arm}'. The head was "
+        f"trained by {trainer}."
     )

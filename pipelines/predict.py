@@ -11,7 +11,7 @@ from torch import Tensor
 from medfl.config.reading import parse_config
 from medfl.config.settings import Config
 from medfl.data.manifest import read_manifest
-from medfl.errors import ConfigError, DataError, ImageReadError
+from medfl.errors import ConfigError, DataError, ImageReadError, KeyFileError
 from medfl.federation.program import Arrays
 from medfl.imaging.bounded import BoundedReader
 from medfl.imaging.volume import Volume
@@ -24,7 +24,7 @@ from pipelines.pipeline import Case, Pipeline
 from pipelines.split_inference import InferenceHub, InferenceSite
 from pipelines.weights import load_arrays
 
-Ask = Callable[[Tensor, str], tuple[Tensor, Tensor]]
+Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
 _SUFFIXES = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg")
 
 
@@ -122,7 +122,7 @@ def _asker(
         return _split(config, store, pipeline, model, site, keys)
     load_arrays(pipeline.network.shared_state(), {name: torch.from_numpy(array) for name, array in model.items()})
 
-    def here(image: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    def here(image: Tensor) -> tuple[Tensor, Tensor]:
         if pipeline.encoder is not None:
             with torch.inference_mode():
                 image = pipeline.encoder.eval()(image[None].to(pipeline.device))[0]
@@ -136,7 +136,7 @@ def _split(
     config: Config, store: RunStore, pipeline: Pipeline[Any], model: Arrays, site: str, keys: Path | None
 ) -> Ask:
     """Set up both sides of split inference; only sealed bytes pass between them."""
-    custody = custody_beside(store, config) if keys is None else FolderCustody(keys, create=False)
+    custody = custody_beside(store, create=False) if keys is None else FolderCustody(keys, create=False)
     if keys is None and not site:
         site = next(iter(store.read_metrics().sites), "site")
     if not site:
@@ -144,16 +144,23 @@ def _split(
     minimized = Minimization.from_arrays(store.read_minimization() or {})
     hub = InferenceHub(pipeline, model)
     asking = InferenceSite(pipeline, config, minimized=minimized, custody=custody, site=site, hub_key=hub.public_key)
+    used = {record.key_id for record in store.read_history().releases if site in ("", record.site)}
+    if used and asking.key_id not in used:
+        raise KeyFileError(
+            "The key must be the one that this run's features were released under; it has another key id "
+            f"({asking.key_id or 'none'} instead of {', '.join(sorted(used)) or 'none'})."
+        )
     pipeline.cut_at(asking.shape, seed=config.seed)
 
-    def over_the_cut(image: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        return asking.read(hub.answer(asking.ask(image, name), asking.shape))
+    def over_the_cut(image: Tensor) -> tuple[Tensor, Tensor]:
+        question = asking.ask(image)
+        return asking.read(hub.answer(question, asking.shape), question)
 
     return over_the_cut
 
 
 def _one(pipeline: Pipeline[Any], name: str, volume: Volume, out: Path, ask: Ask) -> Case:
-    probabilities, spread = ask(pipeline.preparation.image(volume), name)
+    probabilities, spread = ask(pipeline.preparation.image(volume))
     path = pipeline.write_prediction(probabilities, volume, out / name)
     case: Case = {"study": name, "prediction": "" if path is None else path.name}
     return case | pipeline.summary(probabilities, spread, volume)

@@ -168,6 +168,7 @@ def _minimizer(protection: Protection, cut: Cut, minimized: Minimization | None)
     stages: list[FeatureProtector] = [cut.standardization]
     match protection.minimize:
         case BottleneckStage():
+            _check_reach(protection.minimize, minimized)
             if minimized is None or minimized.channels not in protection.minimize.directions:
                 raise PrivacyError(
                     "The hub must send as many directions as the plan allows; it sent "
@@ -177,8 +178,18 @@ def _minimizer(protection: Protection, cut: Cut, minimized: Minimization | None)
         case ProjectionStage():
             stages.append(ChannelProjection(cut.shape[0], protection.minimize.directions, seed=_PROJECTION_SEED))
         case None:
-            pass
+            if minimized is not None:
+                raise PrivacyError("The plan has no bottleneck, and the hub sent directions. Nothing was released.")
     return ProtectorChain(stages)
+
+
+def _check_reach(stage: BottleneckStage, minimized: Minimization | None) -> None:
+    """Refuse what a hub left out; how far the reach goes is the hub's word, as the directions are."""
+    if minimized is None:
+        return
+    reach = minimized.reach
+    if (reach is None) != (stage.saturate is None) or (reach is not None and len(reach.half) != minimized.channels):
+        raise PrivacyError("The hub must send a reach exactly where the plan saturates scores. Nothing was released.")
 
 
 def _noise(

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from medfl.config.reading import dump_config
 from medfl.config.settings import Config
-from medfl.errors import ConfigError, FederationError, ReplyError, RunFolderError, ShapeError
+from medfl.errors import ConfigError, FederationError, MedFLError, ReplyError, RunFolderError, ShapeError
 from medfl.federation.hub import Hub, Limits, Measured
 from medfl.federation.program import Arrays, SiteFacts
 from medfl.results.history import History, RoundRecord
@@ -17,7 +17,8 @@ from medfl.results.metrics import MetricValue, RunMetrics
 from medfl.results.store import Checkpoint, RunStore
 from pipelines.build import build_pipeline, build_strategy, choose_device
 from pipelines.curves import curves_svg
-from pipelines.feature_server import HeadTrainer, share_features
+from pipelines.feature_server import HeadTrainer, SharedFeatures, check_releases, share_features
+from pipelines.minimization import Minimization
 from pipelines.model_card import model_card
 from pipelines.pipeline import Finished, Pipeline
 from pipelines.plan import make_plan
@@ -95,6 +96,7 @@ def serve(
     strategy = build_strategy(config, pipeline.network)
     federation = config.federation
     hub = Hub(grid, strategy, Limits(federation.minimum_replies, federation.round_timeout_s, federation.join_timeout_s))
+    earlier = store.read_history() if resume and store.has_history() else History()
     history, done = History(), 0
     checkpoint = store.read_checkpoint() if resume else None
     store.write_settings(dump_config(config), make_plan(config, digests or {}))
@@ -106,19 +108,17 @@ def serve(
     trainer = None
     if config.sharing == "features":
         observer.sharing()
-        shared = share_features(hub, pipeline, config)
+        known = Minimization.from_arrays((store.read_minimization() if resume else None) or {})
+        shared = _shared(hub, pipeline, config, store, members, earlier, known)
+        earlier = earlier.model_copy(update={"releases": shared.releases})
         history = History(releases=shared.releases)
-        if shared.minimized is not None:
-            store.write_minimization(shared.minimized.to_arrays())
-        store.write_history(history)
-        store.write_privacy(release_record(config, members, history))
         trainer = HeadTrainer(pipeline, config, shared.received) if config.head_at == "hub" else None
     model = as_arrays(pipeline.network.shared_state()) if trainer is None else trainer.start()
-    if checkpoint is not None and not all(record.skipped for record in store.read_history().rounds):
+    if checkpoint is not None and not all(record.skipped for record in earlier.rounds):
         model = _part(checkpoint.arrays, _MODEL)
         strategy.restore(_part(checkpoint.arrays, _STRATEGY))
         done = checkpoint.round
-        history = store.read_history().until(done)
+        history = earlier.until(done)
     rounds = config.training.rounds
     observer.started(tuple(facts.site for facts in members), rounds, done)
     for number in range(done + 1, rounds + 1):
@@ -140,6 +140,31 @@ def serve(
         )
     observer.finishing()
     return _finish(hub, pipeline, config, store, model, history, members, observer)
+
+
+def _shared(
+    hub: Hub,
+    pipeline: Pipeline[Any],
+    config: Config,
+    store: RunStore,
+    members: tuple[SiteFacts, ...],
+    earlier: History,
+    known: Minimization | None,
+) -> SharedFeatures:
+    """Collect features; whatever left a site is on record before anything is refused."""
+    try:
+        shared = share_features(hub, pipeline, config, known)
+    except MedFLError:
+        store.write_history(earlier)
+        store.write_privacy(release_record(config, members, earlier))
+        raise
+    history = earlier.model_copy(update={"releases": shared.releases})
+    if shared.minimized is not None:
+        store.write_minimization(shared.minimized.to_arrays())
+    store.write_history(history)
+    store.write_privacy(release_record(config, members, history))
+    check_releases(config, shared)
+    return shared
 
 
 def _round(

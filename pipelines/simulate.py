@@ -97,7 +97,11 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
         raise ConfigError(f"{out} already holds a run. Choose another --out, or go on with --resume.")
     if store.is_started() and store.read_settings()[0] != dump_config(config):
         raise ConfigError(f"{out} holds a run with other settings. Resume with the same ones, or choose another --out.")
-    prepared = prepare(config, store, observer or Observer(), custody_beside(store, config))
+    keyed = config.protection.keyed
+    custody = custody_beside(
+        store, create=not _has_released(store), image_cap=None if keyed is None else keyed.image_cap
+    )
+    prepared = prepare(config, store, observer or Observer(), custody)
     apps = {site: _client_app(program) for site, program in prepared.programs.items()}
     grid = LoopbackGrid(apps, run_config={})
     checkpoint = store.read_checkpoint() if resume else None
@@ -165,6 +169,10 @@ def prepare(config: Config, store: RunStore | None, observer: Observer, custody:
                 "sites could not be used). Check the data with: medfl data check"
             )
     return Prepared(manifest, start, pipeline, programs, tuple(refusals))
+
+
+def _has_released(store: RunStore) -> bool:
+    return store.has_history() and any(record.bytes_up for record in store.read_history().releases)
 
 
 def _check_names(manifest: Manifest) -> None:

@@ -1,5 +1,6 @@
 """Predictions on protected features: a site that holds the key, a hub that holds the head, and bytes between them."""
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,16 @@ from pipelines.protection import SiteProtection, cut_of
 from pipelines.weights import load_arrays
 
 _INFO = "medfl/inference"
+_NUMBER_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Question:
-    """What leaves the site: one sealed study, and the key to it wrapped for the hub."""
+    """What leaves the site: one sealed study, and the key to it wrapped for the hub; `number` is random."""
 
     wrapped: bytes
     sealed: bytes
+    number: str
 
 
 class InferenceSite:
@@ -68,18 +71,30 @@ class InferenceSite:
         """Shape of one study's protected features."""
         return self._protection.shape
 
-    def ask(self, image: Tensor, name: str) -> Question:
-        """Return a sealed question about one prepared image; the hub never learns `name`."""
+    @property
+    def key_id(self) -> str:
+        """Id of the keyed transform's key; empty without one."""
+        return self._protection.key_id
+
+    def ask(self, image: Tensor) -> Question:
+        """Return a sealed question about one prepared image; equal images get equal noise."""
         with torch.inference_mode():
             features = self._encoder.eval()(image[None].to(self._device))[0].cpu()
         self._protection.charge(1)
-        protected = self._protection.protect([features], [f"inference/{name}"])[0]
-        sealed = seal({"features": protected.numpy()}, self._metadata(), self._key)
-        return Question(self._key.wrap(self._hub_key, _INFO), sealed)
+        protected = self._protection.protect([features], ["inference"])[0]
+        number = secrets.token_hex(_NUMBER_BYTES)
+        sealed = seal({"features": protected.numpy()}, {**self._metadata(), "number": number}, self._key)
+        return Question(self._key.wrap(self._hub_key, _INFO), sealed, number)
 
-    def read(self, answer: bytes) -> tuple[Tensor, Tensor]:
-        """Return probabilities and their spread from the hub's sealed answer."""
-        arrays, _ = open_envelope(answer, self._key, {"kind": "answer"})
+    def read(self, answer: bytes, question: Question) -> tuple[Tensor, Tensor]:
+        """Return probabilities and their spread from the hub's sealed answer.
+
+        Raises
+        ------
+        EnvelopeError
+            If it was changed, or answers another question.
+        """
+        arrays, _ = open_envelope(answer, self._key, {"kind": "answer", "number": question.number})
         return torch.from_numpy(arrays["probabilities"]), torch.from_numpy(arrays["spread"])
 
     def _metadata(self) -> dict[str, str]:
@@ -117,9 +132,11 @@ class InferenceHub:
         key = EnvelopeKey.unwrap(question.wrapped, self._identity, _INFO)
         arrays, facts = open_envelope(question.sealed, key, {"kind": "question"})
         features = arrays.get("features")
-        if features is None or features.shape != shape or not np.isfinite(features).all():
-            raise EnvelopeError(f"A question must hold finite features of shape {shape}; this one does not.")
+        right = features is not None and features.shape == shape and features.dtype == np.float32
+        if features is None or not right or not np.isfinite(features).all():
+            raise EnvelopeError(f"A question must hold finite float32 features of shape {shape}; this one does not.")
         head = own_head(self._model, str(facts.get("site", "")))
         load_arrays(self._pipeline.network.shared_state(), {name: torch.from_numpy(a) for name, a in head.items()})
         ((probabilities, spread),) = self._pipeline.predict([torch.from_numpy(features)], 0)
-        return seal({"probabilities": probabilities.numpy(), "spread": spread.numpy()}, {"kind": "answer"}, key)
+        arrays = {"probabilities": probabilities.numpy(), "spread": spread.numpy()}
+        return seal(arrays, {"kind": "answer", "number": str(facts.get("number", ""))}, key)

@@ -12,6 +12,7 @@ from app.cli.exit_codes import DATA
 if TYPE_CHECKING:
     from medfl.config.settings import Config
 
+_LARGEST = 1000
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting, e.g. training.rounds=3.")]
 ProtectionFile = Annotated[Path | None, typer.Option("--protection", help="YAML file that replaces 'protection'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -131,6 +132,8 @@ def _compare_arms(
 
     names = comparable(config) if arms == "all" else _listed(arms)
     _check_listed("--arms", names, COMPARABLE)
+    if not names:
+        raise typer.BadParameter(f"must be of {', '.join(COMPARABLE)}; got none.", param_hint="--arms")
     with LiveDisplay(quiet=as_json) as display:
         table = compare_arms(config, WantedArms(names, *strengths, seeds=seeds), folder, display)
     if as_json:
@@ -178,6 +181,9 @@ def _check_listed(option: str, names: tuple[str, ...], known: tuple[str, ...]) -
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in _listed(text))
+        numbers = tuple(float(part) for part in _listed(text))
     except ValueError as error:
         raise typer.BadParameter(f"must be numbers, got {text!r}.", param_hint=option) from error
+    if not numbers or not all(0 < number <= _LARGEST for number in numbers):
+        raise typer.BadParameter(f"must be numbers above 0 and at most {_LARGEST}, got {text!r}.", param_hint=option)
+    return numbers

@@ -69,6 +69,13 @@ class Config(Settings):
         if self.sharing == "features" and self.federation.strategy.kind != "fedavg" and self.head_at == "hub":
             raise ValueError("features.head 'hub' has nothing to aggregate: federation.strategy must be 'fedavg'")
 
+        if self.sharing == "features" and (
+            self.federation.strategy.kind == "fedbn" or self.federation.personalize_epochs
+        ):
+            raise ValueError("heads of shared features are not personal: no fedbn, no personalize_epochs")
+        keyed = self.protection.keyed
+        if keyed is not None and keyed.custody == "site" and self.head_at == "sites":
+            raise ValueError("keyed.custody 'site' needs features.head 'hub': one head cannot be averaged over keys")
         stage = self.protection.minimize
         most = len(self.task.classes) - 1 + (self.task.kind == "segmentation")
         if isinstance(stage, BottleneckStage) and stage.method == "lda" and stage.directions[-1] > most:

@@ -35,7 +35,8 @@ def case_auroc(
     subjects : sequence of str, length n
         Subjects are drawn with replacement, with all of their cases.
     draws : int
-        Draws without a positive or a negative case are passed over.
+        Draws without a positive or a negative case are passed over; without any other draw nothing is known, and the
+        interval is [0, 1].
     rng : Generator
 
     Raises
@@ -58,6 +59,7 @@ def case_auroc(
         return float(own @ (below[left] + below[right]) / (2 * total)) if total else np.nan
 
     people = int(owner.max()) + 1
-    drawn = [area(rng.multinomial(people, np.full(people, 1 / people)).astype(np.float64)) for _ in range(draws)]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    areas = [area(rng.multinomial(people, np.full(people, 1 / people)).astype(np.float64)) for _ in range(draws)]
+    drawn = [value for value in areas if not np.isnan(value)]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (0.0, 1.0)
     return CaseAuroc(area(np.ones(people)), float(low), float(high))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import RecordDict
 
-from medfl.errors import EnvelopeError, PrivacyError, ReplyError
+from medfl.errors import EnvelopeError, PrivacyError, ReplyError, ShapeError
 from medfl.federation.hub import Hub, order_record, read_report, seconds_in
 from medfl.federation.program import Arrays, Option
 from medfl.federation.records import (
@@ -51,6 +51,9 @@ class Received:
     key_id: str = ""
 
 
+Check = Callable[[Arrays], object]
+"""Looks at the values of one site's reply."""
+
 OpenRelease = Callable[[str, Arrays], Received]
 """(site, sealed arrays) -> what is in them; raises EnvelopeError or ReplyError."""
 
@@ -68,20 +71,21 @@ class FeatureHub:
         self.hub = hub
         self._learning = dict.fromkeys((facts.site for facts in hub.members.values()), 0)
 
-    def sums(self, options: Mapping[str, Option], expected: Arrays) -> Answers:
+    def sums(self, expected: Arrays, check: Check) -> Answers:
         """Collect additive class sums.
 
         Parameters
         ----------
-        options : mapping
         expected : dict of str to ndarray
             Names, shapes and dtypes that a reply must have.
+        check : callable
+            Refuses values that cannot be, by raising ReplyError or ShapeError; then the site's reply is not used.
         """
-        return self._additive(SUMS, {}, options, expected)
+        return self._additive(SUMS, {}, expected, check)
 
-    def choose(self, candidates: Arrays, options: Mapping[str, Option], expected: Arrays) -> Answers:
-        """Collect counts of right answers per candidate."""
-        return self._additive(CHOOSE, candidates, options, expected)
+    def choose(self, candidates: Arrays, expected: Arrays, check: Check) -> Answers:
+        """Collect counts of right answers per candidate; `expected` and `check` as for sums."""
+        return self._additive(CHOOSE, candidates, expected, check)
 
     def release(
         self, model: Arrays, options: Mapping[str, Option], open_release: OpenRelease | None
@@ -112,18 +116,19 @@ class FeatureHub:
                 report = read_report(reply)
                 subjects = check_count("subjects", report.get("subjects"), highest=facts.subjects["train"], lowest=0)
                 studies = check_count("studies", report.get("studies"), highest=facts.studies["train"], lowest=0)
+                key_id = str(report.get("key-id", ""))[:32]
                 if open_release is not None:
                     opened = open_release(facts.site, arrays_in(reply, SEALED))
-                    if len(opened.features) != studies:
-                        raise ReplyError("count", "a release must hold as many studies as it says")
-                    received[facts.site] = opened
+                    if len(opened.features) != studies or (studies and not subjects):
+                        raise ReplyError("count", "a release must hold as many studies and subjects as it says")
+                    received[facts.site], key_id = opened, opened.key_id
                 records[facts.site] = SiteRelease(
                     site=facts.site,
                     subjects=subjects,
                     studies=studies,
                     seconds=seconds_in(report),
                     bytes_up=up,
-                    key_id=str(report.get("key-id", ""))[:32],
+                    key_id=key_id,
                 )
             except EnvelopeError as error:
                 records[facts.site] = SiteRelease(site=facts.site, bytes_up=up, refused="envelope", detail=str(error))
@@ -135,8 +140,8 @@ class FeatureHub:
         whole = [records[name].model_copy(update={"bytes_learning": self._learning[name]}) for name in sorted(records)]
         return dict(sorted(received.items())), tuple(whole)
 
-    def _additive(self, kind: str, model: Arrays, options: Mapping[str, Option], expected: Arrays) -> Answers:
-        content = RecordDict({MODEL: to_record(model), ORDER: order_record(1, 1, options)})
+    def _additive(self, kind: str, model: Arrays, expected: Arrays, check: Check) -> Answers:
+        content = RecordDict({MODEL: to_record(model), ORDER: order_record(1, 1, {})})
         arrays: dict[str, Arrays] = {}
         missing = {facts.site: "no reply came in time" for facts in self.hub.members.values()}
         for facts, reply in self.hub.ask_members(kind, content):
@@ -148,8 +153,9 @@ class FeatureHub:
                 self._learning[facts.site] += bytes_in(reply)
                 answer = arrays_in(reply, MEASURES)
                 check_arrays(answer, expected)
-            except ReplyError as error:
-                missing[facts.site] = f"refused: {error.reason}"
+                check(answer)
+            except (ReplyError, ShapeError) as error:
+                missing[facts.site] = f"refused: {getattr(error, 'reason', 'bad_values')}"
                 continue
             arrays[facts.site] = answer
             del missing[facts.site]

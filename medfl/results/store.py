@@ -106,6 +106,10 @@ class RunStore:
             raise RunFolderError(f"plan.json must hold an object, found {type(plan).__name__}.")
         return self._text("config.yaml"), plan
 
+    def has_history(self) -> bool:
+        """Tell whether a run has left a history here."""
+        return (self.folder / "history.json").exists()
+
     def write_history(self, history: History) -> None:
         """Write `history.json` and the training curves."""
         self._write_model("history.json", history)

@@ -185,7 +185,17 @@ def test_compare_prints_a_row_for_every_arm(medfl: Medfl, tiny: Path, tmp_path: 
     ]
 
 
-@pytest.mark.parametrize(("option", "value"), [("--arms", "nonsense"), ("--epsilon", "many"), ("--std", "much")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--arms", "nonsense"),
+        ("--arms", ","),
+        ("--epsilon", "many"),
+        ("--epsilon", "0"),
+        ("--std", "much"),
+        ("--std", ","),
+    ],
+)
 def test_a_mistake_in_the_choice_of_arms_is_a_usage_error(medfl: Medfl, tiny: Path, option: str, value: str) -> None:
     extra = [] if option == "--arms" else ["--arms", "none"]
     outcome = medfl("compare", tiny, *extra, option, value, *options(*FEATURES))

@@ -39,6 +39,12 @@ MASKS = {"kind": "segmentation", "dimensions": 2, "classes": {"a": 1}, "patch": 
         ({"sharing": "weights", "protection": {"keyed": {"kind": "knt"}}}, "never on weights"),
         ({"network": {"kind": "densenet"}}, "needs a frozen public backbone"),
         ({"federation": {"strategy": {"kind": "fedprox"}}}, "nothing to aggregate"),
+        ({"features": {"head": "sites"}, "federation": {"strategy": {"kind": "fedbn"}}}, "not personal"),
+        ({"federation": {"personalize_epochs": 1}}, "not personal"),
+        (
+            {"features": {"head": "sites"}, "protection": {"keyed": {"kind": "knt", "custody": "site"}}},
+            "cannot be averaged over keys",
+        ),
         ({"task": MASKS}, "needs maps and a hidden layer"),
         ({"task": MASKS, "network": {"kind": "efficientnet_lite0", "layer": "stride8"}}, "needs maps and a hidden"),
         (

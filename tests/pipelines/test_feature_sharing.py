@@ -1,6 +1,7 @@
 """Runs that share protected features instead of weights."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medfl.config.reading import parse_config
 from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.errors import ConfigError, FederationError, KeyFileError, PrivacyError
-from medfl.federation.program import Arrays, Option, Order, SiteMemory
+from medfl.federation.program import Arrays, EvaluateReply, Option, Order, SiteMemory
 from medfl.privacy.class_sums import class_sums
 from medfl.privacy.directions import fit_directions
 from medfl.privacy.key_files import KeyFile
@@ -63,6 +65,10 @@ def releases(run: Path) -> dict[str, dict[str, str]]:
     record = json.loads((run / "privacy.json").read_text())
     first = record["releases"][0]["site"]
     return {line["what"]: line for line in record["releases"] if line["site"] == first}
+
+
+def every_release(run: Path) -> list[str]:
+    return [line["what"] for line in json.loads((run / "privacy.json").read_text())["releases"]]
 
 
 def alone(run: Path, *overrides: str) -> tuple[FeatureProgram, SiteMemory, Order]:
@@ -130,10 +136,30 @@ def test_split_inference_gives_the_probabilities_the_site_judged(finished: Path,
     assert float(predicted["probability/lesion"]) == pytest.approx(expected, abs=1e-4)
 
 
+def test_another_key_than_the_runs_predicts_nothing(finished: Path, tmp_path: Path) -> None:
+    image = finished.parent / "picture.png"
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(image)
+    KeyFile.create(tmp_path / "federation.key", "federation")
+    KeyFile.create(tmp_path / "site-1.key", "site")
+    with pytest.raises(KeyFileError, match="another key id"):
+        predict(finished, image, tmp_path / "out", site="site-1", keys=tmp_path)
+
+
+def test_a_lost_key_is_named_and_not_replaced(finished: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "run"
+    shutil.copytree(finished, moved)
+    with pytest.raises(KeyFileError, match="must be in the site"):
+        predict(moved, finished.parent, tmp_path / "out", site="site-1")
+    with pytest.raises(FederationError, match="none did"):
+        simulate(config(), moved, resume=True)
+    assert not (tmp_path / "run.keys").exists()
+    assert len(RunStore(moved).read_history().rounds) == 2
+
+
 def test_federated_directions_are_those_of_the_pooled_features(finished: Path) -> None:
     prepared = prepare(config(), None, Observer())
     programs = [program for program in prepared.programs.values() if isinstance(program, FeatureProgram)]
-    parts = [program._samples("train") for program in programs]
+    parts = [program._samples("train", join_below=3) for program in programs]
     features = np.concatenate([part.features for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     subjects = [subject for part in parts for subject in part.subjects]
@@ -160,7 +186,9 @@ def test_a_run_that_goes_on_ends_where_an_unbroken_one_does(finished: Path, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         simulate(config(), broken, observer=Killed())
+    (first,) = RunStore(broken).read_history().rounds
     simulate(config(), broken, resume=True)
+    assert RunStore(broken).read_history().rounds[0] == first  # it went on, and did not begin again
     for name in ("model.safetensors", "metrics.json", "minimization.safetensors"):
         assert (broken / name).read_bytes() == (finished / name).read_bytes(), name
 
@@ -173,10 +201,11 @@ def test_a_site_with_another_key_is_named_and_nothing_is_trained(tmp_path: Path)
             return self._key(site).derive(context)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.simulate.custody_beside", lambda store, config: Wrong())
+        patch.setattr("pipelines.simulate.custody_beside", lambda store, **named: Wrong())
         with pytest.raises(PrivacyError, match="key ids differ"):
             simulate(config(), tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert any("protected features" in what for what in releases(tmp_path / "run"))  # they did leave
 
 
 def test_a_changed_envelope_is_refused_and_the_others_are_used(tmp_path: Path) -> None:
@@ -197,6 +226,39 @@ def test_a_changed_envelope_is_refused_and_the_others_are_used(tmp_path: Path) -
         simulate(config("training.rounds=1"), tmp_path / "run")
     records = RunStore(tmp_path / "run").read_history().releases
     assert sorted(record.refused for record in records) == ["", "envelope"]
+
+
+@pytest.mark.parametrize("lie", ["counts", "labels", "features"])
+def test_what_cannot_be_is_refused_and_the_other_site_goes_on(tmp_path: Path, lie: str) -> None:
+    calls: list[int] = []
+
+    def lying_sums(self: FeatureProgram, order: Order) -> EvaluateReply:
+        reply = honest_sums(self, order)
+        calls.append(1)
+        if len(calls) == 1:
+            reply.measures["counts"] = -reply.measures["counts"]
+        return reply
+
+    def lying_release(studies: Sequence[PreparedStudy], *, recipient: str, metadata: Mapping[str, str]) -> Arrays:
+        calls.append(1)
+        changed = list(studies)
+        if len(calls) == 1 and lie == "labels":
+            changed[0] = replace(changed[0], target=torch.tensor(7))
+        if len(calls) == 1 and lie == "features":
+            changed[0] = replace(changed[0], image=torch.full_like(changed[0].image, torch.inf))
+        return seal_release(changed, recipient=recipient, metadata=metadata)
+
+    honest_sums = FeatureProgram.sums
+    with pytest.MonkeyPatch.context() as patch:
+        if lie == "counts":
+            patch.setattr(FeatureProgram, "sums", lying_sums)
+        else:
+            patch.setattr(feature_program, "seal_release", lying_release)
+        simulate(config("training.rounds=1"), tmp_path / "run")
+    refused = [record.refused for record in RunStore(tmp_path / "run").read_history().releases]
+    assert sorted(refused) == {"counts": ["", ""], "labels": ["", "targets"], "features": ["", "envelope"]}[lie]
+    if lie != "counts":
+        assert any("did not use" in what for what in every_release(tmp_path / "run"))
 
 
 def test_the_cap_of_a_key_stops_a_release_before_anything_leaves(tmp_path: Path) -> None:
@@ -300,6 +362,18 @@ def test_a_hub_gets_no_more_directions_than_the_plan_allows(finished: Path) -> N
         program.release(replace(order, model=everything), memory)
 
 
+def test_a_hub_cannot_leave_out_the_saturation_of_the_plan(finished: Path) -> None:
+    program, memory, order = alone(finished, "protection.minimize.saturate=0.6")
+    with pytest.raises(PrivacyError, match="exactly where the plan saturates"):
+        program.release(order, memory)
+
+
+def test_a_plan_without_a_bottleneck_takes_no_directions(finished: Path) -> None:
+    program, memory, order = alone(finished, "protection.minimize=null")
+    with pytest.raises(PrivacyError, match="no bottleneck"):
+        program.release(order, memory)
+
+
 def test_a_hub_that_asks_for_features_the_plan_keeps_at_the_site_gets_none(finished: Path) -> None:
     program, memory, order = alone(finished, "features.head=sites")
     reply = program.release(replace(order, options={**order.options, "send": True}), memory)
@@ -329,3 +403,8 @@ def test_a_delta_that_is_too_large_for_so_many_subjects_stops_the_release() -> N
 def test_a_real_site_without_the_key_says_which_one_is_missing(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="medfl key unwrap"):
         FolderCustody(tmp_path, create=False).epoch("north", "federation")
+
+
+def test_no_site_may_take_the_name_of_the_shared_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must not be called"):
+        FolderCustody(tmp_path, create=True).noise("federation", "label")
