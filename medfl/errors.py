@@ -15,6 +15,7 @@ The tree; the command line maps each branch to one exit code::
     ├── PrivacyError           a protection cannot do what it is asked to; nothing was released
     │   ├── KeyFileError       a key is missing, unsafe, wrong, expired, revoked or used up
     │   └── EnvelopeError      a sealed release was changed, or is meant for somebody else
+    ├── AuditError             an audit, its report or its signature cannot be used
     └── RunFolderError         a run folder is missing a file, or holds something unreadable
 
 Messages say what must hold, what was found and what to do. They never hold a patient value, a key or the path
@@ -100,6 +101,10 @@ class KeyFileError(PrivacyError):
 
 class EnvelopeError(PrivacyError):
     """A sealed release was changed on its way, or is meant for somebody else."""
+
+
+class AuditError(MedFLError):
+    """An audit cannot be made, or its report or signature cannot be used."""
 
 
 class RunFolderError(MedFLError):

@@ -191,6 +191,19 @@ class FeatureProgram(PipelineProgram):
         """Return studies with clear features, for measurements at the site; they never leave it."""
         return self._clear[split]
 
+    def allowed(self, studies: Sequence[PreparedStudy]) -> list[PreparedStudy]:
+        """Return at most as many studies of each subject as the noise was calibrated for."""
+        noise = self.config.protection.noise
+        if not isinstance(noise, GaussianStage):
+            return list(studies)
+        taken: dict[str, int] = {}
+        kept = []
+        for study in studies:
+            taken[study.row.subject] = taken.get(study.row.subject, 0) + 1
+            if taken[study.row.subject] <= noise.studies_per_subject:
+                kept.append(study)
+        return kept
+
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _bottleneck(self) -> BottleneckStage:
@@ -233,23 +246,10 @@ class FeatureProgram(PipelineProgram):
             minimized = Minimization.from_arrays(memory.arrays)
             protection = SiteProtection(self.config, self.cut, minimized, self.custody, self.site)
             self.studies = {
-                split: _protected(protection, self._allowed(studies)) for split, studies in self._clear.items()
+                split: _protected(protection, self.allowed(studies)) for split, studies in self._clear.items()
             }
             self._protection = protection
         self.pipeline.cut_at(self.protection.shape, seed=self.config.seed)
-
-    def _allowed(self, studies: Sequence[PreparedStudy]) -> list[PreparedStudy]:
-        """Return at most as many studies of each subject as the noise was calibrated for."""
-        noise = self.config.protection.noise
-        if not isinstance(noise, GaussianStage):
-            return list(studies)
-        taken: dict[str, int] = {}
-        kept = []
-        for study in studies:
-            taken[study.row.subject] = taken.get(study.row.subject, 0) + 1
-            if taken[study.row.subject] <= noise.studies_per_subject:
-                kept.append(study)
-        return kept
 
     def _samples(self, split: str, *, join_below: int) -> Samples:
         return study_samples(self.config, self.cut, self._clear[split], minimum_subjects=join_below)

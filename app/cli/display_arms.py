@@ -58,7 +58,7 @@ def _attacks(rows: Sequence[ArmResult], *, naive: bool) -> list[tuple[float, flo
 
 def strongest(attacks: Sequence[AttackResult]) -> AttackResult | None:
     """Return the attacker that did best on its own validation subjects, never on the test subjects."""
-    return max(attacks, key=lambda attack: attack.validation_auc, default=None)
+    return max(attacks, key=lambda attack: attack.validation or 0.0, default=None)
 
 
 def _interval(values: Sequence[tuple[float, float, float]]) -> str:

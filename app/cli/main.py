@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import medfl
+from app.cli.audit import audit_app, gate
 from app.cli.data import data_app
 from app.cli.exit_codes import FAILED, exit_code
 from app.cli.export import export
@@ -24,10 +25,12 @@ cli = typer.Typer(
 )
 cli.add_typer(data_app, name="data")
 cli.add_typer(key_app, name="key")
+cli.add_typer(audit_app, name="audit")
 cli.command()(demo)
 cli.command()(run)
 cli.command()(compare)
 cli.command()(predict)
+cli.command()(gate)
 cli.command()(export)
 
 

@@ -250,11 +250,11 @@ def evaluate_reidentification(
                     ci_low=found.low,
                     ci_high=found.high,
                     subjects=found.subjects,
-                    genuine_pairs=found.genuine_pairs,
-                    impostor_pairs=found.impostor_pairs,
+                    positives=found.genuine_pairs,
+                    negatives=found.impostor_pairs,
                     impostors="matched" if matched else "random",
                     attacker_subjects=len(np.unique(known)),
-                    validation_auc=validation,
+                    validation=validation,
                     seconds=seconds,
                 )
             )

@@ -6,14 +6,20 @@ subjects are drawn, with counts k; a genuine pair of subject i then weighs k_i, 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from medfl.errors import ShapeError, TooFewSubjectsError
 
 LEVEL = 0.95
 _MOST_UNDEFINED = 0.1
+_BATCH = 64
+_BLOCK = 1024
+_MOST_FLOAT32 = 128  # 1024 products of two such counts still add up exactly: 2 ** 10 * 2 ** 14 = 2 ** 24
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -107,24 +113,63 @@ def resampled_aucs(
         raise ShapeError(f"draws must be at least 1, got {draws}.")
     same = first == second
     count = int(max(first.max(), second.max())) + 1
-    sorted_arms = [np.argsort(row[~same], kind="stable") for row in table]
-    ranks = [
-        [np.searchsorted(row[~same][order], row[same], side=side) for side in ("left", "right")]
-        for row, order in zip(table, sorted_arms, strict=True)
-    ]
-    ends = [(first[~same][order], second[~same][order]) for order in sorted_arms]
-    owners = first[same]
+    arms = [_Segments.of(row, first, second, same) for row in table]
     areas = np.full((draws, len(table)), np.nan)
-    running = np.zeros(int((~same).sum()) + 1)
-    for draw in areas:
-        counts = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
-        genuine = counts[owners]
-        for arm, ((left, right), (one, other)) in enumerate(zip(ranks, ends, strict=True)):
-            np.cumsum(counts[one] * counts[other], out=running[1:])
-            total = genuine.sum() * running[-1]
-            if total > 0:
-                draw[arm] = genuine @ (running[left] + running[right]) / (2 * total)
+    for start in range(0, draws, _BATCH):
+        batch = slice(start, min(start + _BATCH, draws))
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=batch.stop - start)
+        counts = np.ascontiguousarray(drawn.T, dtype=np.float64)
+        genuine = counts[first[same]]
+        for arm, segments in enumerate(arms):
+            running = segments.running(counts)
+            total = genuine.sum(axis=0) * running[-1]
+            won = np.einsum("gd,gd->d", genuine, running[segments.left] + running[segments.right])
+            areas[batch, arm] = np.divide(won, 2 * total, out=np.full(len(total), np.nan), where=total > 0)
     return areas
+
+
+@dataclass(frozen=True, eq=False)
+class _Segments:
+    """Impostor pairs by rising score, cut wherever a genuine score lies and after every `_BLOCK` pairs.
+
+    Only the weight of whole segments matters to the area, and weights are whole numbers, so sums are exact.
+    """
+
+    one: NDArray[np.int64]
+    other: NDArray[np.int64]
+    cuts: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, scores: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64], same: NDArray[np.bool_]
+    ) -> "_Segments":
+        impostors = np.flatnonzero(~same)
+        impostors = impostors[np.argsort(scores[impostors], kind="stable")]
+        left, right = (np.searchsorted(scores[impostors], scores[same], side=side) for side in _SIDES)
+        end = len(impostors)
+        cuts = np.unique(np.concatenate([left, right, np.arange(0, end, _BLOCK), [end]]))
+        return cls(
+            first[impostors], second[impostors], cuts, np.searchsorted(cuts, left), np.searchsorted(cuts, right)
+        )
+
+    def running(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weight of impostors under each cut, (cuts, d), for counts (subjects, d)."""
+        weights = np.zeros((len(self.cuts), counts.shape[1]))
+        exact = np.float32 if counts.max() <= _MOST_FLOAT32 else np.float64
+        table = counts.astype(exact)
+        buffers = np.empty((2, min(_BLOCK, len(self.one)), counts.shape[1]), dtype=exact)
+        for start in range(0, len(self.one), _BLOCK):
+            stop = min(start + _BLOCK, len(self.one))
+            one, other = buffers[:, : stop - start]
+            np.take(table, self.one[start:stop], axis=0, out=one, mode="clip")
+            np.take(table, self.other[start:stop], axis=0, out=other, mode="clip")
+            one *= other
+            low, high = np.searchsorted(self.cuts, (start, stop))
+            members = (np.ones(stop - start, exact), np.arange(stop - start), self.cuts[low : high + 1] - start)
+            weights[low + 1 : high + 1] = sparse.csr_array(members, shape=(high - low, stop - start)) @ one
+        return np.cumsum(weights, axis=0, out=weights)
 
 
 def cluster_bootstrap_auc(

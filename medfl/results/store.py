@@ -198,6 +198,22 @@ class RunStore:
         folder = self._made(f"released/{file_stem(site)}")
         write_bytes(folder / f"{name}.safetensors", _packed(arrays, {"subjects": json.dumps(list(membership))}))
 
+    def read_release(self, site: str, name: str) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]] | None:
+        """Return what left a site and the subjects behind it; None where nothing of that name was kept."""
+        path = self.folder / "released" / file_stem(site) / f"{name}.safetensors"
+        if not path.exists():
+            return None
+        arrays, metadata = _unpacked(path)
+        try:
+            subjects = json.loads(metadata.get("subjects", ""))
+        except ValueError as error:
+            raise RunFolderError(f"{path.name} must list the subjects behind it; it does not.") from error
+        return arrays, tuple(map(str, subjects))
+
+    def releases(self) -> tuple[Path, ...]:
+        """Return every file of what left a site, in order."""
+        return tuple(sorted((self.folder / "released").rglob("*.safetensors")))
+
     def _made(self, name: str) -> Path:
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ def attacked(attacker: Attacker, known: tuple, strangers: tuple, **options) -> A
 def test_every_attacker_succeeds_where_features_name_the_person(attacker: Attacker) -> None:
     found = attacked(attacker, persons(60), persons(30, seed=1))
     assert found.value > 0.95
-    assert found.validation_auc > 0.95
+    assert (found.validation or 0) > 0.95
     assert found.ci_low > 0.9
 
 
@@ -71,7 +71,7 @@ def test_who_learns_from_shuffled_subjects_knows_nothing_of_its_own(attacker: At
     features, subjects = persons(50, noise=1.0)
     subjects = np.random.default_rng(7).permutation(subjects)
     found = attacked(attacker, (features, subjects), persons(20, seed=1))
-    assert found.validation_auc < 0.65
+    assert (found.validation or 1) < 0.65
 
 
 @LEARNERS
@@ -171,7 +171,7 @@ def test_matched_impostors_show_that_a_diagnosis_is_not_an_identity() -> None:
 
 def test_results_count_what_is_behind_them() -> None:
     found = attacked(EuclidAttacker(), persons(20), persons(10, seed=1))
-    counted = (found.subjects, found.attacker_subjects, found.genuine_pairs, found.impostor_pairs)
+    counted = (found.subjects, found.attacker_subjects, found.positives, found.negatives)
     assert counted == (10, 20, 60, 720)
     assert (found.name, found.knowledge, found.metric) == ("euclid", "naive", "auc")
 
@@ -184,10 +184,10 @@ def result(name: str, value: float, validation: float, *, naive: bool = False) -
         ci_low=0.0,
         ci_high=1.0,
         subjects=2,
-        genuine_pairs=2,
-        impostor_pairs=1,
+        positives=2,
+        negatives=1,
         attacker_subjects=6,
-        validation_auc=validation,
+        validation=validation,
         seconds=0.0,
     )
 

@@ -1,0 +1,1 @@
+"""From attacks to a verdict, a signed report and a gate."""

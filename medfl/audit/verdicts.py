@@ -1,0 +1,131 @@
+"""From attacks and controls to three verdicts."""
+
+import math
+from collections.abc import Sequence
+
+from medfl.attacks.rates import subjects_for_margin
+from medfl.governance.policy import QUESTION_FAMILIES, AuditPolicy, limit_of, question_of
+from medfl.results.attack import AttackResult
+from medfl.results.report import FamilyOutcome, Question, Status, Verdict
+
+_QUESTIONS: tuple[Question, ...] = ("singling out", "linkability", "inference")
+_NORMAL = 1.959963984540054
+
+
+def verdicts(families: Sequence[FamilyOutcome], policy: AuditPolicy) -> tuple[Verdict, ...]:
+    """Answer the three questions.
+
+    A family whose null control finds something is void: nothing it says counts. A headline attack of any other family
+    whose interval lies over its margin makes the answer "above margin". "Below margin" takes every family of the
+    question run or not applicable, all controls passed, and every headline's interval under its margin; as all must be
+    under, no correction for several attacks is needed. Everything else is "inconclusive", or "invalid" where the only
+    thing in the way is a void family.
+
+    Parameters
+    ----------
+    families : sequence of FamilyOutcome
+    policy : AuditPolicy
+    """
+    return tuple(_verdict(question, families, policy) for question in _QUESTIONS)
+
+
+def is_void(family: FamilyOutcome) -> bool:
+    """Tell whether a null control found something where nothing is: then the measurement leaks, not the release."""
+    return any(control.kind == "null" and control.passed is False for control in family.controls)
+
+
+def is_weak(family: FamilyOutcome) -> bool:
+    """Tell whether a positive control failed or is missing: then silence means nothing."""
+    positive = [control for control in family.controls if control.kind == "positive"]
+    return not positive or any(control.passed is not True for control in positive)
+
+
+def _verdict(question: Question, families: Sequence[FamilyOutcome], policy: AuditPolicy) -> Verdict:
+    named = QUESTION_FAMILIES[question]
+    own = [family for family in families if family.family in named]
+    void = [family for family in own if is_void(family)]
+    headlines = [
+        family.attacks[index]
+        for family in own
+        if family not in void
+        for index in family.headline
+        if question_of(family.family, family.attacks[index].metric) == question
+    ]
+    strongest = max(headlines, key=lambda attack: _over(attack, policy), default=None)
+    status, reason = _answer(named, own, void, headlines, policy)
+    needed = None
+    if status == "inconclusive" and strongest is not None:
+        needed = _needed(strongest, policy)
+    return Verdict(
+        question=question,
+        status=status,
+        reason=reason,
+        margin=_margin_text(strongest, policy),
+        families=named,
+        strongest="" if strongest is None else _name(strongest),
+        value=None if strongest is None else strongest.value,
+        ci_low=None if strongest is None else strongest.ci_low,
+        ci_high=None if strongest is None else strongest.ci_high,
+        subjects_needed=needed,
+    )
+
+
+def _answer(
+    named: Sequence[str],
+    own: Sequence[FamilyOutcome],
+    void: Sequence[FamilyOutcome],
+    headlines: Sequence[AttackResult],
+    policy: AuditPolicy,
+) -> tuple[Status, str]:
+    over = [attack for attack in headlines if attack.ci_low >= _limit(attack, policy)]
+    if over:
+        worst = max(over, key=lambda attack: _over(attack, policy))
+        return "above margin", f"{_name(worst)} found more than the margin allows."
+    if void:
+        return "invalid", f"The null control of {_names(void)} found something where nothing is."
+    missing = [name for name in named if name not in {family.family for family in own}]
+    missing += [family.family for family in own if family.status in ("not run", "failed")]
+    if missing:
+        return "inconclusive", f"Not run: {', '.join(missing)}."
+    weak = [family for family in own if family.status == "run" and is_weak(family)]
+    if weak:
+        return "inconclusive", f"The positive control of {_names(weak)} failed or is missing: the attack is too weak."
+    if not headlines:
+        return "inconclusive", "Nothing that was released could be attacked for this question."
+    wide = [attack for attack in headlines if not attack.ci_high < _limit(attack, policy)]
+    if wide:
+        return "inconclusive", f"The interval of {_name(wide[0])} reaches over the margin: too few subjects."
+    return "below margin", "Every attack that was run stays under its margin, with its whole interval."
+
+
+def _limit(attack: AttackResult, policy: AuditPolicy) -> float:
+    return limit_of(policy, attack.family, attack.metric, attack.chance)
+
+
+def _over(attack: AttackResult, policy: AuditPolicy) -> float:
+    """Return how far over the margin, in units of the way from the baseline to the margin."""
+    limit = _limit(attack, policy)
+    over = (attack.value - limit) / max(limit - attack.chance, 1e-9)
+    return over if math.isfinite(over) else math.inf
+
+
+def _needed(attack: AttackResult, policy: AuditPolicy) -> int | None:
+    spread = (attack.ci_high - attack.ci_low) / (2 * _NORMAL)
+    distance = abs(_limit(attack, policy) - attack.value)
+    if spread <= 0 or distance <= 0:
+        return None
+    return max(attack.subjects + 1, subjects_for_margin(spread, attack.subjects, distance))
+
+
+def _margin_text(attack: AttackResult | None, policy: AuditPolicy) -> str:
+    if attack is None:
+        return "no attack"
+    return f"{attack.metric} of {attack.family} under {_limit(attack, policy):.2f}"
+
+
+def _name(attack: AttackResult) -> str:
+    return f"{attack.family}: {attack.name}" + (f" ({attack.setting})" if attack.setting else "")
+
+
+def _names(families: Sequence[FamilyOutcome]) -> str:
+    return ", ".join(family.family for family in families)

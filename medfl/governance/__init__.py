@@ -1,0 +1,1 @@
+"""What a site allows: margins, plans, budgets."""

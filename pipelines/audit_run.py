@@ -1,0 +1,269 @@
+"""`medfl audit`: attack what a run released, and write a report of it."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from pydantic import Field
+
+import medfl
+from medfl.attacks.division import Division, divide
+from medfl.audit.material import ReleasedFeatures
+from medfl.audit.reidentification_family import audit_reidentification
+from medfl.audit.verdicts import verdicts
+from medfl.errors import ConfigError, MedFLError, TooFewSubjectsError
+from medfl.governance.policy import AuditPolicy
+from medfl.results.attack import Family
+from medfl.results.audit_store import AuditStore
+from medfl.results.canonical import sha256
+from medfl.results.metrics import ResultModel
+from medfl.results.report import (
+    NOT_STATED,
+    AuditReport,
+    Budget,
+    Curve,
+    FamilyOutcome,
+    Scope,
+    SubjectRisk,
+    Tool,
+)
+from medfl.results.store import RunStore
+from pipelines.audit_families import DRAWS, OTHER_FAMILIES, AttackInput
+from pipelines.audit_material import AuditedRun, open_run, released_features
+from pipelines.progress import Observer
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+_LIBRARIES = ("torch", "numpy", "scipy", "monai", "flwr")
+_LIMITATIONS = (
+    "An attacker that was not tried may find more. Silence of an attack is no proof.",
+    "The attacker learns from other subjects of the same release; one with more data of its own may do better.",
+    "Equal-utility noise is not part of a single audit; 'medfl compare --arms ... --audit' puts it beside each arm.",
+    "Predictions of new studies release features again; they add to what is described here.",
+)
+
+
+class _Part(ResultModel):
+    """One finished family, as it is kept between two starts."""
+
+    outcome: FamilyOutcome
+    curves: tuple[Curve, ...] = ()
+    subject_risk: tuple[SubjectRisk, ...] = Field(default=())
+
+
+@dataclass(frozen=True)
+class WantedAudit:
+    """What to attack, and how hard.
+
+    Attributes
+    ----------
+    families : tuple of str
+        Others are "not run", and no answer that needs them can be "below margin".
+    budget : str
+    seed : int
+    auditor, recipient, key_holder : str
+    command : str
+        How the audit was started.
+    """
+
+    families: tuple[Family, ...] = FAMILIES
+    budget: Budget = "standard"
+    seed: int = 0
+    auditor: str = NOT_STATED
+    recipient: str = NOT_STATED
+    key_holder: str = NOT_STATED
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        unknown = [name for name in self.families if name not in FAMILIES]
+        if unknown or not self.families:
+            raise ConfigError(f"--attacks must be of: {', '.join(FAMILIES)}; got {', '.join(unknown) or 'nothing'}.")
+
+
+Report = Callable[[str], None]
+
+
+def audit_run(run: Path, policy: AuditPolicy, wanted: WantedAudit, observer: Observer, say: Report) -> AuditReport:
+    """Attack a finished run, family by family; finished families are kept and not repeated.
+
+    Parameters
+    ----------
+    run : Path
+        Of a simulation, or a site's own.
+    policy : AuditPolicy
+    wanted : WantedAudit
+    observer : Observer
+        Told while data is prepared.
+    say : callable
+        Told what is being done, one line at a time.
+
+    Raises
+    ------
+    AuditError
+        If the run cannot be audited.
+    """
+    audited = open_run(RunStore(run), observer)
+    material = released_features(audited)
+    one_class = None if material is None else material.rows(material.labels == _linkable(material))
+    division, hindrance = _division(one_class, wanted.seed)
+    say(_subjects_needed(division, policy))
+    key = sha256(
+        {
+            "release": audited.release_sha256,
+            "policy": policy.digest(),
+            "budget": wanted.budget,
+            "seed": wanted.seed,
+            "version": medfl.__version__,
+        }
+    )
+    kept = AuditStore(run)
+    parts: list[_Part] = []
+    for place, family in enumerate(FAMILIES, start=1):
+        if family not in wanted.families:
+            parts.append(_Part(outcome=FamilyOutcome(family=family, status="not run", reason="left out by --attacks")))
+            continue
+        earlier = kept.read_part(family, key)
+        if earlier is not None:
+            say(f"[{place}/{len(FAMILIES)}] {family}: kept from before")
+            parts.append(_Part.model_validate(earlier))
+            continue
+        say(f"[{place}/{len(FAMILIES)}] {family}")
+        part = _attacked(family, audited, material, one_class, division, hindrance, policy, wanted, say)
+        parts.append(part)
+        if part.outcome.status == "run":
+            kept.write_part(family, key, part.model_dump(mode="json"))
+    return _report(audited, material, division, policy, wanted, parts)
+
+
+def _attacked(
+    family: Family,
+    run: AuditedRun,
+    everything: ReleasedFeatures | None,
+    material: ReleasedFeatures | None,
+    division: Division | None,
+    hindrance: str,
+    policy: AuditPolicy,
+    wanted: WantedAudit,
+    say: Report,
+) -> _Part:
+    """Run one family; what goes wrong is part of the report, and forbids 'below margin'."""
+    try:
+        if family != "re-identification":
+            attack = OTHER_FAMILIES.get(family)
+            if attack is None:
+                reason = "this version of medfl does not run it in an audit"
+                return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=reason))
+            return _Part(outcome=attack(AttackInput(run, everything, material, wanted.budget, wanted.seed)))
+        if material is None:
+            return _Part(outcome=_without_features(run))
+        if division is None:
+            return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=hindrance))
+        found = audit_reidentification(
+            material,
+            division,
+            policy,
+            seed=wanted.seed,
+            draws=DRAWS[wanted.budget],
+            progress=lambda what: say(f"  {what}"),
+        )
+        return _Part(outcome=found.outcome, curves=found.curves, subject_risk=found.subject_risk)
+    except TooFewSubjectsError as error:
+        return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=str(error)))
+    except MedFLError as error:
+        return _Part(outcome=FamilyOutcome(family=family, status="failed", reason=str(error)))
+
+
+def _without_features(run: AuditedRun) -> FamilyOutcome:
+    reason = "no features left a site for training"
+    if run.config.sharing == "features":
+        return FamilyOutcome(family="re-identification", status="not run", reason=f"{reason}; they do for predictions")
+    return FamilyOutcome(family="re-identification", status="not applicable", reason=reason)
+
+
+def _linkable(material: ReleasedFeatures) -> int:
+    """Return the class with most subjects that have two studies or more: impostors then share the diagnosis."""
+    best, most = 0, -1
+    for label in np.unique(material.labels):
+        counts = np.unique(material.subjects[material.labels == label], return_counts=True)[1]
+        if (counts > 1).sum() > most:
+            best, most = int(label), int((counts > 1).sum())
+    return best
+
+
+def _division(material: ReleasedFeatures | None, seed: int) -> tuple[Division | None, str]:
+    if material is None:
+        return None, "no features left a site for training"
+    try:
+        return divide(material.subjects, seed), ""
+    except TooFewSubjectsError as error:
+        return None, str(error)
+
+
+def _subjects_needed(division: Division | None, policy: AuditPolicy) -> str:
+    """Say beforehand how many test subjects an answer takes; 0.25 is what simulations with skewed visits show."""
+    needed = int(np.ceil((1.645 + 0.842) ** 2 * (0.25 / (policy.margins.verification_auc - 0.5)) ** 2))
+    there = 0 if division is None else division.test_subjects
+    return (
+        f"A verdict 'below margin' on verification takes about {needed} test subjects with two studies or more; "
+        f"there are {there} test subjects."
+    )
+
+
+def _report(
+    run: AuditedRun,
+    material: ReleasedFeatures | None,
+    division: Division | None,
+    policy: AuditPolicy,
+    wanted: WantedAudit,
+    parts: Sequence[_Part],
+) -> AuditReport:
+    families = [part.outcome for part in parts]
+    training = [study for program in run.prepared.programs.values() for study in program.studies["train"]]
+    counts = np.unique([study.row.subject for study in training], return_counts=True)[1]
+    return AuditReport(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool=Tool(
+            version=medfl.__version__,
+            python=platform.python_version(),
+            libraries={name: version(name) for name in _LIBRARIES},
+        ),
+        auditor=wanted.auditor,
+        budget=wanted.budget,
+        seed=wanted.seed,
+        policy=policy.model_dump(mode="json", by_alias=True),
+        policy_sha256=policy.digest(),
+        scope=Scope(
+            run=run.config.name,
+            arm=run.config.protection.arm if run.config.sharing == "features" else "none",
+            sharing=run.config.sharing,
+            released="protected features, targets and sums"
+            if material is not None
+            else "weights and additive measures",
+            recipient=wanted.recipient,
+            key_holder=wanted.key_holder if run.config.protection.keyed is not None else "no key in use",
+            plan_sha256=run.plan_sha256,
+            release_sha256=run.release_sha256,
+            sites=len(run.prepared.programs),
+            subjects=len(counts),
+            studies=len(training),
+            subjects_with_two_studies=int((counts > 1).sum()),
+            split_sha256="" if division is None else division.digest,
+            attacker_subjects=0 if division is None else division.attacker_subjects,
+            test_subjects=0 if division is None else division.test_subjects,
+        ),
+        verdicts=verdicts(families, policy),
+        families=tuple(families),
+        not_tested=tuple(
+            f"{family.family}: {family.reason}" for family in families if family.status in ("not run", "failed")
+        ),
+        releases=run.store.read_privacy().releases,
+        subject_risk=tuple(risk for part in parts for risk in part.subject_risk),
+        curves=tuple(curve for part in parts for curve in part.curves),
+        limitations=_LIMITATIONS,
+        command=wanted.command,
+    )
