@@ -272,8 +272,9 @@ def update_as_gradient(
     "sgd", one step: ``(before - after) / rate - decay * before``, exact; with momentum it is a multiple, and clipping
     to a norm changes the scale only. "adam", one step: the step is ``u = g / (|g| + epsilon)`` because both moments are
     corrected for their bias, hence ``g = epsilon u / (1 - |u|)``. The sign is exact; the size is too, until
-    ``1 - |u|`` drowns in the rounding r of the weights: returned is ``g / (1 + r (1 + |g| / epsilon))``. Several steps: the mean step, taken for the
-    gradient at the weights before; good while weights hardly move, and for "adam" not more than mixed signs.
+    ``1 - |u|`` drowns in the rounding r of the weights: returned is ``g / (1 + r (1 + |g| / epsilon))``. Several
+    steps: the mean step, taken for the gradient at the weights before; good while weights hardly move, and for "adam"
+    not more than mixed signs.
 
     Parameters
     ----------
