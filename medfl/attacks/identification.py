@@ -94,7 +94,9 @@ def placings(
         level = scores == best
         impostors = np.count_nonzero(~same, axis=1)
         better = np.count_nonzero((scores > best) & ~same, axis=1)
-        parts.append([better, np.count_nonzero(level & ~same, axis=1), np.count_nonzero(level & same, axis=1), impostors])
+        parts.append(
+            [better, np.count_nonzero(level & ~same, axis=1), np.count_nonzero(level & same, axis=1), impostors]
+        )
     better, tied, mates, impostors = np.concatenate(parts, axis=1).astype(np.int64)
     return Placings(better, tied, mates, impostors)
 

@@ -140,9 +140,7 @@ def subjects_for_margin(sd: float, subjects: int, margin_distance: float, *, pow
     return max(1, math.ceil(subjects * (reach / margin_distance) ** 2))
 
 
-def _proportion(
-    successes: int, trials: int, level: float, method: Literal["exact", "wilson"]
-) -> tuple[float, float]:
+def _proportion(successes: int, trials: int, level: float, method: Literal["exact", "wilson"]) -> tuple[float, float]:
     if trials < 1 or not 0 <= successes <= trials:
         raise ConfigError(f"successes must be in [0, trials] and trials >= 1, got {successes} of {trials}.")
     _normal_quantile("level", level)

@@ -150,9 +150,7 @@ class _Segments:
         left, right = (np.searchsorted(scores[impostors], scores[same], side=side) for side in _SIDES)
         end = len(impostors)
         cuts = np.unique(np.concatenate([left, right, np.arange(0, end, _BLOCK), [end]]))
-        return cls(
-            first[impostors], second[impostors], cuts, np.searchsorted(cuts, left), np.searchsorted(cuts, right)
-        )
+        return cls(first[impostors], second[impostors], cuts, np.searchsorted(cuts, left), np.searchsorted(cuts, right))
 
     def running(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weight of impostors under each cut, (cuts, d), for counts (subjects, d)."""

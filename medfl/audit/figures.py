@@ -40,7 +40,9 @@ def intervals_figure(attacks: Sequence[AttackResult]) -> Figure:
 
 def roc_figure(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
     """Draw true against false positive rate, the latter on a log axis, where few false alarms matter."""
-    return _curves(curves, "false positive rate", "true positive rate", "Receiver operating characteristic", diagonal=True)
+    return _curves(
+        curves, "false positive rate", "true positive rate", "Receiver operating characteristic", diagonal=True
+    )
 
 
 def cmc_figure(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
