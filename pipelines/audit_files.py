@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medfl.audit.figures import Figure, cmc_figure, intervals_figure, roc_figure
-from medfl.audit.render import render_html, render_pdf
-
 from medfl.audit.field_digests import changed_fields, field_digests
+from medfl.audit.figures import Figure, cmc_figure, intervals_figure, roc_figure
 from medfl.audit.gate import SignedBy
+from medfl.audit.render import render_html, render_pdf
 from medfl.audit.signature import DECISION, REPORT, SigningKey, signer_of, verify
 from medfl.errors import AuditError
 from medfl.results.audit_store import AuditStore, parse_report, report_bytes, report_digest, report_value

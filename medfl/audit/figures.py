@@ -80,12 +80,11 @@ def _label(one: AttackResult) -> str:
 
 def _svg(canvas: object) -> str:
     from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
     assert isinstance(canvas, Canvas)
     text = io.StringIO()
     with rc_context({"svg.hashsalt": "medfl", "svg.fonttype": "path"}):
-        FigureCanvasSVG(canvas).print_svg(text, metadata={"Date": None})
+        canvas.savefig(text, format="svg", metadata={"Date": None})
     drawn = text.getvalue()
     return drawn[drawn.index("<svg") :]
