@@ -1,4 +1,4 @@
-"""`medfl audit`: attack a run, check its report, decide about it; `medfl gate`: may it go out?"""
+"""`medfl audit`: attack a run, check its report, decide about it; `medfl gate`: whether it may go out."""
 
 import json
 import os

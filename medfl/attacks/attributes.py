@@ -6,19 +6,13 @@ easiest to read) is made on subjects that the attacker holds out of its own.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
+from medfl.attacks.attribute_attackers import Fit, LabeledImages, areas_of, fit_network, fit_probe, held_out
 from medfl.attacks.pairs import Features, Floats
-from medfl.attacks.reidentification import flattened, pooled
 from medfl.attacks.statistics import LEVEL, auc
 from medfl.errors import ConfigError, ShapeError, TooFewSubjectsError
 from medfl.results.attack import AttackResult, Control, Measure
@@ -26,41 +20,7 @@ from medfl.results.attack import AttackResult, Control, Measure
 MIN_TEST_SUBJECTS = 10
 MIN_ATTACKER_SUBJECTS = 8
 _SHUFFLES = 5
-_SHRINKAGES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
-_COMPONENTS, _HIDDEN = 128, 64
-_EPOCHS, _PATIENCE, _BATCH = 150, 15, 256
-_HELD_OUT, _TRIES = 0.25, 200
 _MOST_UNDEFINED = 0.1
-
-Model = Callable[[Features], Floats]
-"""Features (m, ...) -> one score per class (m, K)."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Images:
-    """What the attacker has, or is tested on: features, the number of the subject, the number of the value."""
-
-    features: Features
-    subjects: NDArray[np.int64]
-    values: NDArray[np.int64]
-
-    def __getitem__(self, kept: NDArray[np.bool_]) -> "_Images":
-        return _Images(self.features[kept], self.subjects[kept], self.values[kept])
-
-    def count(self, classes: int) -> NDArray[np.int64]:
-        """Subjects per class, (K,)."""
-        return np.array([len(np.unique(self.subjects[self.values == one])) for one in range(classes)], dtype=np.int64)
-
-    def units(self, scores: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """Return mean scores (u, K) of each subject with one value, these values (u,) and the subjects (u,)."""
-        codes = self.subjects * (int(self.values.max()) + 1) + self.values
-        first, numbers, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)[1:]
-        means = np.zeros((len(counts), scores.shape[1]))
-        np.add.at(means, numbers, scores)
-        return means / counts[:, None], self.values[first], self.subjects[first]
-
-
-Fit = Callable[[_Images, int, int], Model]
 
 
 def evaluate_attribute(
@@ -125,12 +85,12 @@ def evaluate_attribute(
     )
     count = len(classes)
     counts = resampled_subjects(len(np.unique(strangers.subjects)), draws, np.random.default_rng(seed))
-    fits: dict[str, Fit] = {"linear probe": _fit_probe, "mlp": _fit_network}
+    fits: dict[str, Fit] = {"linear probe": fit_probe, "mlp": fit_network}
     validations, scores, seconds = {}, {}, {}
     for attacker, fit in fits.items():
         began = time.perf_counter()
-        held = _held_out(known, count, seed)
-        validations[attacker] = _areas(fit(known[~held], count, seed), known[held], count)
+        held = held_out(known, count, seed)
+        validations[attacker] = areas_of(fit(known[~held], count, seed), known[held], count)
         scores[attacker] = fit(known, count, seed)(strangers.features)
         seconds[attacker] = time.perf_counter() - began
     # A value against the rest is the same question from both sides where there are two.
@@ -238,7 +198,7 @@ def percentiles(drawn: Floats) -> tuple[float, float]:
 
 def _checked(
     known: tuple[Features, ArrayLike, ArrayLike], strangers: tuple[Features, ArrayLike, ArrayLike]
-) -> tuple[_Images, _Images, list[Any]]:
+) -> tuple[LabeledImages, LabeledImages, list[Any]]:
     for features, subjects, values in (known, strangers):
         if (
             features.ndim < 2
@@ -260,7 +220,7 @@ def _checked(
         raise ConfigError("An attribute must have at least two values, found one.")
     cut = len(known[0])
     parts = [
-        _Images(features, np.unique(np.asarray(subjects), return_inverse=True)[1].astype(np.int64), own)
+        LabeledImages(features, np.unique(np.asarray(subjects), return_inverse=True)[1].astype(np.int64), own)
         for (features, subjects, _), own in zip((known, strangers), (numbers[:cut], numbers[cut:]), strict=True)
     ]
     for part, least, who in zip(parts, (MIN_ATTACKER_SUBJECTS, MIN_TEST_SUBJECTS), ("attacker", "test"), strict=True):
@@ -272,25 +232,9 @@ def _checked(
     return parts[0], parts[1], classes.tolist()
 
 
-def _held_out(images: _Images, classes: int, seed: int) -> NDArray[np.bool_]:
-    """Mark the images of a quarter of the subjects; every class has subjects on both sides."""
-    rng, people = np.random.default_rng(seed), np.unique(images.subjects)
-    for _ in range(_TRIES):
-        chosen = rng.choice(people, max(2, round(_HELD_OUT * len(people))), replace=False)
-        held = np.isin(images.subjects, chosen)
-        if min(images[held].count(classes).min(), images[~held].count(classes).min()) > 0:
-            return np.asarray(held)
-    raise TooFewSubjectsError("The attacker needs more subjects of the rarest value to hold some out, found too few.")
-
-
-def _judged(images: _Images, scores: Floats, task: int, counts: Floats) -> tuple[float, Floats]:
+def _judged(images: LabeledImages, scores: Floats, task: int, counts: Floats) -> tuple[float, Floats]:
     means, values, owners = images.units(scores)
     return resampled_area(means[:, task], values == task, owners, counts)
-
-
-def _areas(model: Model, images: _Images, classes: int) -> list[float]:
-    means, values, _ = images.units(model(images.features))
-    return [auc(means[values == one, one], means[values != one, one]) for one in range(classes)]
 
 
 def _measure(name: str, value: float, drawn: Floats) -> Measure:
@@ -298,92 +242,7 @@ def _measure(name: str, value: float, drawn: Floats) -> Measure:
     return Measure(name=name, value=value, ci_low=low, ci_high=high, chance=0.5)
 
 
-def _fit_probe(images: _Images, classes: int, seed: int) -> Model:
-    """Ridge regression on indicators of the classes, subjects weighing the same."""
-    held = _held_out(images, classes, seed + 1)
-    views = (pooled,) if images.features.ndim == 2 else (pooled, flattened)
-    best, chosen = -1.0, (views[0], _SHRINKAGES[0])
-    for view in views:
-        for shrinkage, model in _ridges(images[~held], classes, view, _SHRINKAGES):
-            area = float(np.mean(_areas(model, images[held], classes)))
-            if area > best:
-                best, chosen = area, (view, shrinkage)
-    ((_, final),) = _ridges(images, classes, chosen[0], (chosen[1],))
-    return final
-
-
-def _ridges(
-    images: _Images, classes: int, view: Callable[[Features], Features], shrinkages: tuple[float, ...]
-) -> Iterator[tuple[float, Model]]:
-    """Yield a model for each shrinkage, in units of the mean variance of the components."""
-    project, spread = _components(view(images.features), None)
-    inputs = project(view(images.features))
-    weights = 1 / np.bincount(images.subjects)[images.subjects]
-    targets = np.eye(classes)[images.values]
-    targets -= weights @ targets / weights.sum()
-    weighted = inputs.T * weights
-    squares = weighted @ inputs
-    for shrinkage in shrinkages:
-        ridge = shrinkage * float(np.mean(spread**2)) * weights.sum() * np.eye(len(squares))
-        slopes = np.linalg.solve(squares + ridge, weighted @ targets)
-        yield shrinkage, lambda new, slopes=slopes: project(view(new)) @ slopes
-
-
-def _components(values: Features, most: int | None) -> tuple[Callable[[Features], Floats], Floats]:
-    """Return a projection on principal components of standardized features, and their spreads; empty ones left out."""
-    mean, scale = values.mean(axis=0), values.std(axis=0)
-    scale = np.maximum(scale, 1e-6 * scale.max() + 1e-30)
-    centered = ((values - mean) / scale).astype(np.float64)
-    wide = centered.shape[1] > len(centered)
-    squares, vectors = np.linalg.eigh(centered @ centered.T if wide else centered.T @ centered)
-    order = np.argsort(squares)[::-1][:most]
-    order = order[: max(1, int((squares[order] > 1e-8 * squares[order[0]]).sum()))]
-    size = np.sqrt(np.maximum(squares[order], 1e-30))
-    basis = centered.T @ (vectors[:, order] / size) if wide else vectors[:, order]
-    return lambda new: np.asarray((new - mean) / scale @ basis, dtype=np.float64), size / np.sqrt(len(values))
-
-
-def _fit_network(images: _Images, classes: int, seed: int) -> Model:
-    """One hidden layer on whitened, pooled features; held-out subjects end the training."""
-    held = _held_out(images, classes, seed + 1)
-    seen = images[~held]
-    project, spread = _components(pooled(seen.features), _COMPONENTS)
-
-    def prepared(features: Features) -> Tensor:
-        return torch.from_numpy(project(pooled(features)) / spread).float()
-
-    inputs, targets = prepared(seen.features), functional.one_hot(torch.from_numpy(seen.values), classes).float()
-    with torch.random.fork_rng(devices=[]):  # torch's own generator stays as it was
-        torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Linear(inputs.shape[1], _HIDDEN), nn.ReLU(), nn.Dropout(0.3), nn.Linear(_HIDDEN, classes)
-        )
-        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.1)
-
-        @torch.no_grad()
-        def model(features: Features) -> Floats:
-            network.eval()
-            return np.asarray(network(prepared(features)).double().numpy())
-
-        best, waited, state = -1.0, 0, network.state_dict()
-        for _ in range(_EPOCHS):
-            network.train()
-            for batch in torch.randperm(len(inputs)).split(_BATCH):
-                optimizer.zero_grad()
-                loss = functional.binary_cross_entropy_with_logits(network(inputs[batch]), targets[batch])
-                torch.autograd.backward([loss])
-                optimizer.step()
-            area, waited = float(np.mean(_areas(model, images[held], classes))), waited + 1
-            if area > best:
-                best, waited = area, 0
-                state = {key: value.clone() for key, value in network.state_dict().items()}
-            if waited == _PATIENCE or best == 1:
-                break
-        network.load_state_dict(state)
-    return model
-
-
-def _scores_of_labels(known: _Images, labels: tuple[ArrayLike, ArrayLike], classes: int) -> Floats:
+def _scores_of_labels(known: LabeledImages, labels: tuple[ArrayLike, ArrayLike], classes: int) -> Floats:
     """Return how frequent each value is among the attacker's images with the same label, (m, K)."""
     ours, theirs = np.asarray(labels[0]), np.asarray(labels[1])
     if ours.shape != known.values.shape or theirs.ndim != 1:
@@ -396,18 +255,25 @@ def _scores_of_labels(known: _Images, labels: tuple[ArrayLike, ArrayLike], class
     return scores
 
 
-def _shuffled(images: _Images, rng: np.random.Generator) -> _Images:
+def _shuffled(images: LabeledImages, rng: np.random.Generator) -> LabeledImages:
     """Give each subject the values of another; where that one has fewer images they are repeated."""
     order = np.argsort(images.subjects, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(images.subjects[order])) + 1)
     values = np.empty_like(images.values)
     for images_of, other in zip(members, rng.permutation(len(members)), strict=True):
         values[images_of] = np.resize(images.values[members[other]], len(images_of))
-    return _Images(images.features, images.subjects, values)
+    return LabeledImages(images.features, images.subjects, values)
 
 
 def _null(
-    name: str, attacker: str, fit: Fit, known: _Images, strangers: _Images, task: int, counts: Floats, seed: int
+    name: str,
+    attacker: str,
+    fit: Fit,
+    known: LabeledImages,
+    strangers: LabeledImages,
+    task: int,
+    counts: Floats,
+    seed: int,
 ) -> Control:
     rng, classes = np.random.default_rng(seed + 2), int(known.values.max()) + 1
     values, drawn = [], []
@@ -431,8 +297,8 @@ def _null(
 
 def _confounder(
     name: str,
-    known: _Images,
-    strangers: _Images,
+    known: LabeledImages,
+    strangers: LabeledImages,
     metadata: tuple[NDArray[np.float64], NDArray[np.float64]],
     task: int,
     counts: Floats,
@@ -441,7 +307,7 @@ def _confounder(
     ours, theirs = metadata
     if ours.ndim != 2 or theirs.ndim != 2 or (len(ours), len(theirs)) != (len(known.values), len(strangers.values)):
         raise ShapeError(f"metadata must be (n, M) with one row per image, found {ours.shape} and {theirs.shape}.")
-    model = _fit_probe(_Images(ours, known.subjects, known.values), int(known.values.max()) + 1, seed)
+    model = fit_probe(LabeledImages(ours, known.subjects, known.values), int(known.values.max()) + 1, seed)
     value, drawn = _judged(strangers, model(theirs), task, counts)
     low, high = percentiles(drawn)
     return Control(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medfl.attacks.pairs import Features, Floats
+from medfl.attacks.rates import no_narrower_than_exact
 from medfl.attacks.statistics import LEVEL
 from medfl.errors import ConfigError, ShapeError, TooFewSubjectsError
 from medfl.results.attack import AttackResult, Measure
@@ -304,6 +305,7 @@ def rank_one(guessed: Floats, truth: Floats, subjects: ArrayLike, draws: int, se
     """Return how often a guess finds its own clear features among those of all N images; chance 1 / N."""
     hits = nearest_is_own(guessed, truth)
     value, low, high = ratio_interval(hits, np.ones(len(hits)), subjects, draws, np.random.default_rng(seed))
+    low, high = no_narrower_than_exact(value, low, high, len(np.unique(np.asarray(subjects))))
     return Measure(name="rank_1", value=value, ci_low=low, ci_high=high, chance=1 / len(hits))
 
 

@@ -110,7 +110,7 @@ def ranks(
     compare: Compare | None = None,
     block: int = 512,
 ) -> Floats:
-    """Expected rank of every probe's best mate, 1 = first; parameters and errors are those of `placings`.
+    """Return the expected rank of every probe's best mate, 1 = first; parameters and errors are those of `placings`.
 
     Returns
     -------

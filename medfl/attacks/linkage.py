@@ -150,7 +150,7 @@ def key_free_invariants(features: Features) -> dict[str, Floats]:
     found = {"norm": _log(np.linalg.norm(flat, axis=1, keepdims=True)), "values": _distribution(flat)}
     if values.shape[2] > 1:
         moments = np.concatenate([np.sort(values.mean(axis=2), axis=1), np.sort(values.std(axis=2), axis=1)], axis=1)
-        found["singular values"] = _log(np.linalg.svd(values, compute_uv=False))
+        found["singular values"] = _log(np.asarray(np.linalg.svd(values, compute_uv=False), dtype=np.float64))
         found["position norms"] = np.sort(_log(np.linalg.norm(values, axis=1)), axis=1)
         found["channel moments"] = moments
     return found

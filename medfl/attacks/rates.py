@@ -48,7 +48,7 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, flo
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Adjusted p-values that hold for all tests together (Holm 1979), whatever their dependence.
+    """Adjust p-values so that they hold for all tests together (Holm 1979), whatever their dependence.
 
     Parameters
     ----------
@@ -157,3 +157,19 @@ def _normal_quantile(name: str, share: float) -> float:
 def _check_positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise ConfigError(f"{name} must be finite and > 0, got {value}.")
+
+
+def no_narrower_than_exact(value: float, low: float, high: float, trials: int) -> tuple[float, float]:
+    """Widen a bootstrap interval of a rate to the exact one of so many independent trials where that is wider.
+
+    A bootstrap of nothing but failures, or nothing but hits, has no width at all; the exact interval has.
+
+    Parameters
+    ----------
+    value, low, high : float
+        A rate and its interval, in [0, 1].
+    trials : int
+        Independent ones, so subjects and not images; at least 1.
+    """
+    exact = clopper_pearson(round(value * trials), trials)
+    return min(low, exact[0]), max(high, exact[1])

@@ -11,6 +11,7 @@ from medfl.attacks.division import Division
 from medfl.attacks.identification import cluster_bootstrap_rate, cmc, placings, rank_1_at_gallery, rank_k
 from medfl.attacks.operating_points import equal_error_rate, tpr_at_fpr
 from medfl.attacks.pairs import Attacker, Features, Floats, Scorer, VerificationPairs, verification_pairs
+from medfl.attacks.rates import no_narrower_than_exact
 from medfl.attacks.reidentification import LdaAttacker, default_attackers, evaluate_reidentification
 from medfl.attacks.statistics import auc, cluster_bootstrap_auc
 from medfl.audit.material import ReleasedFeatures
@@ -137,6 +138,7 @@ def _identified(
     size = min(size, entries)
     hits = rank_1_at_gallery(found, size)
     rate = cluster_bootstrap_rate(hits, owners, draws, np.random.default_rng(seed))
+    low, high = no_narrower_than_exact(rate.value, rate.low, rate.high, rate.subjects)
     shown = np.unique(np.round(np.geomspace(1, entries, 30)).astype(int))
     row = AttackResult(
         name=f"{attacker.name}, identification",
@@ -144,8 +146,8 @@ def _identified(
         setting=f"gallery of {size}",
         metric="rank_1",
         value=rate.value,
-        ci_low=rate.low,
-        ci_high=rate.high,
+        ci_low=low,
+        ci_high=high,
         chance=1 / size,
         subjects=rate.subjects,
         positives=len(probes),

@@ -4,12 +4,13 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -19,6 +20,7 @@ REPORT = "medfl-audit"
 DECISION = "medfl-decision"
 _MAGIC, _KIND = b"SSHSIG", b"ssh-ed25519"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+_NAME = re.compile(r"[A-Za-z0-9._@+-]+")
 _HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
 
 
@@ -58,10 +60,13 @@ class SigningKey:
         content = made._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
+        public = path.with_name(f"{path.name}.pub")
         try:
+            if public.exists():
+                raise FileExistsError
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
-            path.with_name(f"{path.name}.pub").write_text(f"{made.public_line()}\n", encoding="utf-8")
+            public.write_text(f"{made.public_line()}\n", encoding="utf-8")
         except OSError as error:
             raise KeyFileError("A new key needs a place where no file is and where you may write.") from error
         return made
@@ -83,7 +88,7 @@ class SigningKey:
             raise KeyFileError(f"Only you may read the signing key; others can. Run: chmod 600 {path.name}")
         try:
             key = serialization.load_ssh_private_key(content, password=None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise KeyFileError(
                 f"The signing key {path.name} must be an OpenSSH key without a passphrase. With a passphrase, sign "
                 f"with stock tools: ssh-keygen -Y sign -n {DECISION} -f KEY decision.json"
@@ -144,17 +149,30 @@ def verify(message: bytes, signature: str, namespace: str, public_line: str) -> 
 
 def signer_of(signature: str) -> str:
     """Return the public key that a signature says it is by; whose it is, nothing in it says."""
-    return f"ssh-ed25519 {base64.b64encode(_parts(signature)[0]).decode()}"
+    public = _parts(signature)[0]
+    _public_key(public)
+    return f"ssh-ed25519 {base64.b64encode(public).decode()}"
 
 
 def fingerprint(public_line: str) -> str:
     """Return ``SHA256:...`` as ``ssh-keygen -lf`` prints it."""
-    digest = base64.b64encode(hashlib.sha256(_blob_of(public_line)).digest()).decode()
+    blob = _blob_of(public_line)
+    _public_key(blob)
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
     return f"SHA256:{digest.rstrip('=')}"
 
 
 def allowed_signers(identity: str, public_line: str, namespaces: Sequence[str]) -> str:
-    """Return the line that ``ssh-keygen -Y verify -f FILE -I identity`` needs."""
+    """Return the line that ``ssh-keygen -Y verify -f FILE -I identity`` needs.
+
+    Raises
+    ------
+    AuditError
+        If a name could mean more than itself in such a file, or the key is none.
+    """
+    if not all(_NAME.fullmatch(name) for name in (identity, *namespaces)):
+        raise AuditError("Names in a file of allowed signers must be letters, digits, '.', '_', '@', '+' or '-'.")
+    _public_key(_blob_of(public_line))
     kind, blob = public_line.split()[:2]
     return f'{identity} namespaces="{",".join(namespaces)}" {kind} {blob}'
 

@@ -27,7 +27,13 @@ def test_the_bundle_is_small_and_holds_code_only() -> None:
     bundle, _ = build_fab_from_files(files | ignored)
     names = zipfile.ZipFile(io.BytesIO(bundle)).namelist()
     assert len(bundle) < _SMALL
-    measured_only = ("medfl/attacks/", "medfl/audit/", "medfl/governance/", "pipelines/audit_", "pipelines/compare_arms")
+    measured_only = (
+        "medfl/attacks/",
+        "medfl/audit/",
+        "medfl/governance/",
+        "pipelines/audit_",
+        "pipelines/compare_arms",
+    )
     expected = {
         path.relative_to(_REPOSITORY).as_posix()
         for room in ("medfl", "pipelines")

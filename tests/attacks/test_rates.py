@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from medfl.attacks.rates import clopper_pearson, holm, minimum_detectable_auc, subjects_for_margin, wilson
+from medfl.attacks.rates import (
+    clopper_pearson,
+    holm,
+    minimum_detectable_auc,
+    no_narrower_than_exact,
+    subjects_for_margin,
+    wilson,
+)
 from medfl.errors import ConfigError, ShapeError
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -94,3 +101,9 @@ def test_plans_without_spread_subjects_or_distance_are_refused(sd: float, subjec
         subjects_for_margin(sd, subjects, distance)
     with pytest.raises(ConfigError):
         minimum_detectable_auc(-1.0)
+
+
+def test_a_rate_of_nothing_but_failures_has_an_interval_with_width() -> None:
+    low, high = no_narrower_than_exact(0.0, 0.0, 0.0, 30)
+    assert (low, high) == clopper_pearson(0, 30)
+    assert no_narrower_than_exact(0.5, 0.1, 0.9, 30) == (0.1, 0.9)

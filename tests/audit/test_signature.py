@@ -102,3 +102,15 @@ def test_a_key_with_a_passphrase_points_to_stock_tools(ssh_keygen: str, tmp_path
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     with pytest.raises(KeyFileError, match="ssh-keygen -Y sign"):
         SigningKey.load(tmp_path / "key")
+
+
+@pytest.mark.parametrize(("identity", "namespace"), [("*", REPORT), ("a\nb", REPORT), ("tool", 'x"y')])
+def test_names_cannot_widen_a_file_of_allowed_signers(identity: str, namespace: str) -> None:
+    with pytest.raises(AuditError, match="Names"):
+        allowed_signers(identity, KEY.public_line(), [namespace])
+
+
+@pytest.mark.parametrize("line", ["ssh-ed25519 AAAA", "ssh-ed25519", "ssh-rsa AAAA", ""])
+def test_what_is_no_key_has_no_fingerprint(line: str) -> None:
+    with pytest.raises(AuditError):
+        fingerprint(line)
