@@ -110,10 +110,11 @@ def inversion(given: AttackInput) -> FamilyOutcome:
     return FamilyOutcome(
         family="inversion",
         status="run",
-        reason="closed-form attacks on features; images were not reconstructed",
+        reason="closed-form attacks on features",
         attacks=tuple(rows),
         headline=tuple(range(len(found), len(rows))),
         controls=controls,
+        not_tried=("reconstruction of images", "a stolen key"),
     )
 
 

@@ -258,12 +258,15 @@ def _report(
         ),
         verdicts=verdicts(families, policy),
         families=tuple(families),
-        not_tested=tuple(
-            f"{family.family}: {family.reason}" for family in families if family.status in ("not run", "failed")
-        ),
+        not_tested=_not_tested(families),
         releases=run.store.read_privacy().releases,
         subject_risk=tuple(risk for part in parts for risk in part.subject_risk),
         curves=tuple(curve for part in parts for curve in part.curves),
         limitations=_LIMITATIONS,
         command=wanted.command,
     )
+
+
+def _not_tested(families: Sequence[FamilyOutcome]) -> tuple[str, ...]:
+    whole = [f"{family.family}: {family.reason}" for family in families if family.status in ("not run", "failed")]
+    return (*whole, *(f"{family.family} by {what}" for family in families for what in family.not_tried))

@@ -17,9 +17,9 @@ def verdicts(families: Sequence[FamilyOutcome], policy: AuditPolicy) -> tuple[Ve
 
     A family whose null control finds something is void: nothing it says counts. A headline attack of any other family
     whose interval lies over its margin makes the answer "above margin". "Below margin" takes every family of the
-    question run or not applicable, all controls passed, and every headline's interval under its margin; as all must be
-    under, no correction for several attacks is needed. Everything else is "inconclusive", or "invalid" where the only
-    thing in the way is a void family.
+    question run in full or not applicable, all controls passed, and every headline's interval under its margin; as all
+    must be under, no correction for several attacks is needed. Everything else is "inconclusive", or "invalid" where
+    the only thing in the way is a void family.
 
     Parameters
     ----------
@@ -85,6 +85,7 @@ def _answer(
         return "invalid", f"The null control of {_names(void)} found something where nothing is."
     missing = [name for name in named if name not in {family.family for family in own}]
     missing += [family.family for family in own if family.status in ("not run", "failed")]
+    missing += [f"{family.family} by {what}" for family in own for what in family.not_tried]
     if missing:
         return "inconclusive", f"Not run: {', '.join(missing)}."
     weak = [family for family in own if family.status == "run" and is_weak(family)]

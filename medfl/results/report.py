@@ -87,6 +87,8 @@ class FamilyOutcome(ResultModel):
     headline : tuple of int
         Indices of the attacks that verdicts rest on; chosen on validation subjects or fixed beforehand.
     controls : tuple of Control
+    not_tried : tuple of str
+        Attacks that belong to the family and were left out; they forbid "below margin".
     """
 
     family: Family
@@ -95,6 +97,7 @@ class FamilyOutcome(ResultModel):
     attacks: tuple[AttackResult, ...] = ()
     headline: tuple[int, ...] = ()
     controls: tuple[Control, ...] = ()
+    not_tried: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _headline_exists(self) -> Self:

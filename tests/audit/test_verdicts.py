@@ -53,6 +53,13 @@ def test_a_family_that_was_not_run_forbids_below_margin(status: str) -> None:
     assert "linkage" in found.reason
 
 
+def test_a_part_of_a_family_that_was_not_tried_forbids_below_margin() -> None:
+    partly = family("re-identification", attack(0.5)).model_copy(update={"not_tried": ("something stronger",)})
+    found = linkability(partly)
+    assert found.status == "inconclusive"
+    assert "something stronger" in found.reason
+
+
 def test_a_family_that_nobody_reports_forbids_below_margin() -> None:
     (found,) = [v for v in verdicts([family("re-identification", attack(0.5))], AuditPolicy()) if "link" in v.question]
     assert found.status == "inconclusive"
