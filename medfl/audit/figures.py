@@ -30,12 +30,12 @@ def intervals_figure(attacks: Sequence[AttackResult]) -> Figure:
         axes.plot([one.chance], [place], "|", color=_ORANGE, markersize=12)
     axes.set_yticks(range(len(shown)), [_label(one) for one in reversed(shown)], fontsize=8)
     axes.axvline(0.5, color=_GREY, linestyle="--", linewidth=1)
-    axes.set_xlim(0.3, 1.0)
+    axes.set_xlim(min([0.3, *(one.ci_low for one in shown)]), 1.0)
     axes.set_xlabel("area under the curve; 0.5 is guessing")
     alt = "Area under the curve of every attack with its 95 % interval. " + "; ".join(
         f"{_label(one)}: {one.value:.2f}" for one in shown
     )
-    return Figure(_svg(canvas), alt)
+    return Figure(_svg(canvas, "intervals"), alt)
 
 
 def roc_figure(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
@@ -63,7 +63,7 @@ def _curves(
     canvas = Canvas(figsize=(4.6, 3.4), layout="constrained")
     axes = canvas.subplots()
     for name, (x, y) in curves.items():
-        axes.plot(x, y, color=_BLUE, linewidth=2, label=name)
+        axes.plot(x, y, color=_BLUE, linewidth=2, label=name.replace("$", "\\$"))
         line = list(x) if diagonal else [value / max(x) for value in x]
         axes.plot(x, line, color=_GREY, linestyle="--", linewidth=1, label="guessing")
     axes.set_xscale("log")
@@ -71,20 +71,23 @@ def _curves(
     axes.set_xlabel(horizontal)
     axes.set_ylabel(vertical)
     axes.legend(frameon=False, fontsize=8)
-    return Figure(_svg(canvas), f"{title} of {', '.join(curves)}: {vertical} against {horizontal} on a log axis.")
+    return Figure(
+        _svg(canvas, title), f"{title} of {', '.join(curves)}: {vertical} against {horizontal} on a log axis."
+    )
 
 
 def _label(one: AttackResult) -> str:
-    return f"{one.name}, {one.knowledge}" + (f", {one.setting}" if one.setting else "")
+    text = f"{one.name}, {one.knowledge}" + (f", {one.setting}" if one.setting else "")
+    return text.replace("$", "\\$")  # else it would be read as a formula
 
 
-def _svg(canvas: object) -> str:
+def _svg(canvas: object, salt: str) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Canvas
 
     assert isinstance(canvas, Canvas)
     text = io.StringIO()
-    with rc_context({"svg.hashsalt": "medfl", "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": f"medfl {salt}", "svg.fonttype": "path"}):
         canvas.savefig(text, format="svg", metadata={"Date": None})
     drawn = text.getvalue()
     return drawn[drawn.index("<svg") :]

@@ -69,3 +69,13 @@ def test_the_print_is_a_tagged_pdf_with_title_and_language() -> None:
     assert root["/Lang"] == "de"
     assert read.metadata is not None
     assert "Bericht" in str(read.metadata.title)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "http://127.0.0.1:9/x.png"])
+def test_a_print_that_would_fetch_something_is_refused(address: str) -> None:
+    with pytest.raises(AuditError):
+        render_pdf(f'<html lang="en"><title>x</title><img alt="" src="{address}"></html>')
+
+
+def test_a_formula_in_a_name_is_drawn_as_it_is() -> None:
+    assert intervals_figure([attack(0.2, name=r"a$\bad{$")]).svg.startswith("<svg")
