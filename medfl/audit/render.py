@@ -70,6 +70,9 @@ def render_pdf(page: str) -> bytes:
     AuditError
         If WeasyPrint or the Pango library it needs is not installed, or the page asks for anything outside itself.
     """
+    from PIL import ImageFile
+
+    strict = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         from weasyprint import HTML
         from weasyprint.urls import FatalURLFetchingError, URLFetcher
@@ -78,6 +81,8 @@ def render_pdf(page: str) -> bytes:
             "A PDF needs the Pango library and: pip install 'medfl[report]'. On Debian: apt-get install "
             "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
         ) from error
+    finally:  # WeasyPrint makes Pillow accept damaged images in the whole process
+        ImageFile.LOAD_TRUNCATED_IMAGES = strict
 
     def fetch(self: object, url: str, headers: object = None) -> object:
         raise FatalURLFetchingError("a report fetches nothing")

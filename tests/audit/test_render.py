@@ -1,8 +1,10 @@
+import contextlib
 import io
 import os
 import re
 
 import pytest
+from PIL import ImageFile
 from pypdf import PdfReader
 
 from medfl.audit.figures import cmc_figure, intervals_figure, roc_figure
@@ -79,3 +81,9 @@ def test_a_print_that_would_fetch_something_is_refused(address: str) -> None:
 
 def test_a_formula_in_a_name_is_drawn_as_it_is() -> None:
     assert intervals_figure([attack(0.2, name=r"a$\bad{$")]).svg.startswith("<svg")
+
+
+def test_printing_leaves_damaged_images_refused_elsewhere() -> None:
+    with contextlib.suppress(AuditError):
+        render_pdf('<html lang="en"><title>x</title></html>')
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
