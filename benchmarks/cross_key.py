@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medfl.attacks.division import linkable_class
 from medfl.attacks.pairs import verification_pairs
 from medfl.attacks.statistics import auc
 from medfl.config.reading import load_config
 from pipelines.arms import with_arm
-from pipelines.compare_arms import linkable_class, of_class, protected_features, released
+from pipelines.compare_arms import of_class, protected_features, released
 from pipelines.simulate import simulate
 
 CONFIG = Path(__file__).parents[1] / "configs" / "chest_xray_features.yaml"
@@ -42,7 +43,7 @@ def main() -> None:
             for key in range(arguments.keys):
                 run = simulate(with_arm(config, arm), Path(folder) / str(key))
                 part = released(run.prepared, ("test",), protected_features)
-                own = of_class(part, linkable_class(part))
+                own = of_class(part, linkable_class(part.subjects, part.labels))
                 keyed.append(own.features.reshape(len(own.features), -1).astype(np.float64))
         pairs = verification_pairs(own.subjects, np.random.default_rng(0), 20_000, None)
         areas: dict[str, list[float]] = {"same key": [], "other key": []}

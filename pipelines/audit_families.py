@@ -11,6 +11,7 @@ from medfl.attacks.feature_inversion import evaluate_feature_inversion
 from medfl.attacks.key_hygiene import evaluate_key_hygiene
 from medfl.attacks.linkage import evaluate_linkage
 from medfl.audit.material import ReleasedFeatures
+from medfl.audit.nulls import HIGHEST_Z, from_chance
 from medfl.errors import TooFewSubjectsError
 from medfl.results.attack import AttackResult, Control, Family
 from medfl.results.report import Budget, FamilyOutcome
@@ -60,8 +61,10 @@ Attack = Callable[[AttackInput], FamilyOutcome]
 def linkage(given: AttackInput) -> FamilyOutcome:
     """Link what was released with the same studies under keys made for the purpose."""
     run, material = given.run, given.material
-    if run.config.protection.keyed is None or material is None:
+    if run.config.protection.keyed is None:
         return _not_applicable("linkage", "no key was used, so there are no releases under different keys")
+    if material is None:
+        return without_features("linkage", run)
     other = released_under_other_keys(run)
     anchors, draws, seed = _ANCHORS[given.budget], given.draws, given.seed
     attacks = evaluate_linkage(material.released, other, material.subjects, seed=seed, draws=draws, anchors=anchors)
@@ -74,11 +77,21 @@ def linkage(given: AttackInput) -> FamilyOutcome:
             "linkage", "positive", "clear features on both sides", clear, clear.value >= _LEAST_LINKED, "0.6 or more"
         ),
         _control(
-            "linkage", "null", "random features on both sides", null, _near(null, 0.5), "within 2.58 errors of 0.5"
+            "linkage",
+            "null",
+            "random features on both sides",
+            null,
+            from_chance(null) < HIGHEST_Z,
+            "within 2.58 standard errors of 0.5",
         ),
     )
     return FamilyOutcome(
-        family="linkage", status="run", attacks=attacks, headline=tuple(range(len(attacks))), controls=controls
+        family="linkage",
+        status="run",
+        attacks=attacks,
+        headline=tuple(range(len(attacks))),
+        controls=controls,
+        not_tried=("maps, position by position",) if material.released.ndim > 2 else (),
     )
 
 
@@ -86,7 +99,7 @@ def inversion(given: AttackInput) -> FamilyOutcome:
     """Map released features back to clear ones, knowing some pairs."""
     material = given.one_class
     if material is None:
-        return _not_applicable("inversion", "no features left a site for training")
+        return without_features("inversion", given.run)
     known, draws, seed = _ANCHORS[given.budget][1:], given.draws, given.seed
     found = evaluate_feature_inversion(
         material.released, material.clear, material.subjects, seed=seed, known=known, draws=draws
@@ -105,7 +118,14 @@ def inversion(given: AttackInput) -> FamilyOutcome:
         _control(
             "inversion", "positive", "clear features as release", clear, clear.value >= _LEAST_NAMED, "0.5 or more"
         ),
-        _control("inversion", "null", "random features", null, null.ci_low <= 5 * null.chance, "near chance"),
+        _control(
+            "inversion",
+            "null",
+            "random features",
+            null,
+            null.ci_low <= null.chance,
+            "an interval that reaches down to guessing",
+        ),
     )
     return FamilyOutcome(
         family="inversion",
@@ -122,7 +142,7 @@ def attributes(given: AttackInput) -> FamilyOutcome:
     """Tell what the manifest says of each study; the class label alone is the baseline."""
     material = given.material
     if material is None:
-        return _not_applicable("attributes", "no features left a site for training")
+        return without_features("attributes", given.run)
     test = divide(material.subjects, given.seed).is_test
     attacks: list[AttackResult] = []
     controls: list[Control] = []
@@ -240,10 +260,6 @@ def _chosen(found: Sequence[AttackResult]) -> AttackResult:
     return max(found, key=lambda one: one.validation or 0.0)
 
 
-def _near(found: AttackResult, chance: float) -> bool:
-    return abs(found.value - chance) <= 2.58 / 1.96 * max(found.ci_high - found.ci_low, 1e-12) / 2
-
-
 def _control(family: Family, kind: str, name: str, found: AttackResult, passed: bool, expected: str) -> Control:
     return Control.model_validate(
         {
@@ -258,6 +274,14 @@ def _control(family: Family, kind: str, name: str, found: AttackResult, passed: 
             "passed": passed,
         }
     )
+
+
+def without_features(family: Family, run: AuditedRun) -> FamilyOutcome:
+    """Say of a run that released no features for training whether there will be any for predictions."""
+    reason = "no features left a site for training"
+    if run.config.sharing == "features":
+        return FamilyOutcome(family=family, status="not run", reason=f"{reason}; they do for predictions")
+    return _not_applicable(family, reason)
 
 
 def _not_applicable(family: Family, reason: str) -> FamilyOutcome:

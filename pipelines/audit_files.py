@@ -30,7 +30,7 @@ class Written:
 
 def write_report(run: Path, report: AuditReport, key: SigningKey) -> Written:
     """Sign the report, then render it in every language; a rendering that cannot be made does not stop the others."""
-    store = AuditStore(run)
+    store = AuditStore.of(run)
     content, fields = report_bytes(report), canonical_json(field_digests(report_value(report)))
     for path in (store.decision, store.decision_signature):
         path.unlink(missing_ok=True)  # it was about another report
@@ -65,17 +65,16 @@ def report_figures(report: AuditReport) -> dict[str, Figure]:
     return figures
 
 
-def read_signed(run: Path) -> SignedBy:
-    """Return the report of a run, and the decision where there is one, with all signatures checked.
+def read_signed(place: Path) -> SignedBy:
+    """Return the report at a place (see `AuditStore.at`) and the decision about it, with all signatures checked.
 
     Raises
     ------
     AuditError
         If something is missing, unsigned or was changed; the message names the fields that were.
     """
-    store = AuditStore(run)
-    content = _read(store.report)
-    tool = check_report(store)
+    store = AuditStore.at(place)
+    content, tool = _checked_report(store)
     report = parse_report(content)
     if not store.decision.exists():
         return SignedBy(report, report_digest(report), tool)
@@ -86,14 +85,8 @@ def read_signed(run: Path) -> SignedBy:
     return SignedBy(report, report_digest(report), tool, decision, officer)
 
 
-def check_report(store: AuditStore) -> str:
-    """Check the signature of `report.json`, and return the public key that made it.
-
-    Raises
-    ------
-    AuditError
-        If it does not fit; where the signed digests of the fields are intact, the changed fields are named.
-    """
+def _checked_report(store: AuditStore) -> tuple[bytes, str]:
+    """Return what was signed, and the public key; where the digests of the fields are intact, an edit is named."""
     content = _read(store.report)
     signature = _read(store.signature).decode("utf-8", "replace")
     tool = signer_of(signature)
@@ -101,12 +94,12 @@ def check_report(store: AuditStore) -> str:
         verify(content, signature, REPORT, tool)
     except AuditError as error:
         raise AuditError(f"report.json is not what was signed. {_changes(store, content, tool)}") from error
-    return tool
+    return content, tool
 
 
 def write_decision(run: Path, decision: Decision, key: SigningKey) -> None:
     """Sign a decision and put it beside the report."""
-    store = AuditStore(run)
+    store = AuditStore.of(run)
     content = decision_bytes(decision)
     store.write(store.decision, content)
     store.write(store.decision_signature, key.sign(content, DECISION).encode())

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from pydantic import Field
 
 import medfl
-from medfl.attacks.division import Division, divide
+from medfl.attacks.division import Division, divide, linkable_class
+from medfl.attacks.rates import subjects_for_margin
 from medfl.audit.material import ReleasedFeatures
 from medfl.audit.reidentification_family import audit_reidentification
 from medfl.audit.verdicts import verdicts
@@ -33,16 +33,17 @@ from medfl.results.report import (
     Tool,
 )
 from medfl.results.store import RunStore
-from pipelines.audit_families import DRAWS, OTHER_FAMILIES, AttackInput
+from pipelines.audit_families import DRAWS, OTHER_FAMILIES, AttackInput, without_features
 from pipelines.audit_material import AuditedRun, open_run, released_features
 from pipelines.progress import Observer
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 _LIBRARIES = ("torch", "numpy", "scipy", "monai", "flwr")
+_SPREAD = 0.3
 _LIMITATIONS = (
     "An attacker that was not tried may find more. Silence of an attack is no proof.",
     "The attacker learns from other subjects of the same release; one with more data of its own may do better.",
-    "Equal-utility noise is not part of a single audit; 'medfl compare --arms ... --audit' puts it beside each arm.",
+    "Equal-utility noise is not part of a single audit; 'medfl compare --arms' puts it beside each arm.",
     "Predictions of new studies release features again; they add to what is described here.",
 )
 
@@ -52,7 +53,7 @@ class _Part(ResultModel):
 
     outcome: FamilyOutcome
     curves: tuple[Curve, ...] = ()
-    subject_risk: tuple[SubjectRisk, ...] = Field(default=())
+    subject_risk: tuple[SubjectRisk, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,11 @@ def audit_run(run: Path, policy: AuditPolicy, wanted: WantedAudit, observer: Obs
     """
     audited = open_run(RunStore(run), observer)
     material = released_features(audited)
-    one_class = None if material is None else material.rows(material.labels == _linkable(material))
+    one_class = (
+        None
+        if material is None
+        else material.rows(material.labels == linkable_class(material.subjects, material.labels))
+    )
     division, hindrance = _division(one_class, wanted.seed)
     say(_subjects_needed(division, policy))
     key = sha256(
@@ -121,7 +126,7 @@ def audit_run(run: Path, policy: AuditPolicy, wanted: WantedAudit, observer: Obs
             "version": medfl.__version__,
         }
     )
-    kept = AuditStore(run)
+    kept = AuditStore.of(run)
     parts: list[_Part] = []
     for place, family in enumerate(FAMILIES, start=1):
         if family not in wanted.families:
@@ -160,7 +165,7 @@ def _attacked(
                 return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=reason))
             return _Part(outcome=attack(AttackInput(run, everything, material, wanted.budget, wanted.seed)))
         if material is None:
-            return _Part(outcome=_without_features(run))
+            return _Part(outcome=without_features(family, run))
         if division is None:
             return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=hindrance))
         found = audit_reidentification(
@@ -178,23 +183,6 @@ def _attacked(
         return _Part(outcome=FamilyOutcome(family=family, status="failed", reason=str(error)))
 
 
-def _without_features(run: AuditedRun) -> FamilyOutcome:
-    reason = "no features left a site for training"
-    if run.config.sharing == "features":
-        return FamilyOutcome(family="re-identification", status="not run", reason=f"{reason}; they do for predictions")
-    return FamilyOutcome(family="re-identification", status="not applicable", reason=reason)
-
-
-def _linkable(material: ReleasedFeatures) -> int:
-    """Return the class with most subjects that have two studies or more: impostors then share the diagnosis."""
-    best, most = 0, -1
-    for label in np.unique(material.labels):
-        counts = np.unique(material.subjects[material.labels == label], return_counts=True)[1]
-        if (counts > 1).sum() > most:
-            best, most = int(label), int((counts > 1).sum())
-    return best
-
-
 def _division(material: ReleasedFeatures | None, seed: int) -> tuple[Division | None, str]:
     if material is None:
         return None, "no features left a site for training"
@@ -205,12 +193,16 @@ def _division(material: ReleasedFeatures | None, seed: int) -> tuple[Division | 
 
 
 def _subjects_needed(division: Division | None, policy: AuditPolicy) -> str:
-    """Say beforehand how many test subjects an answer takes; 0.25 is what simulations with skewed visits show."""
-    needed = int(np.ceil((1.645 + 0.842) ** 2 * (0.25 / (policy.margins.verification_auc - 0.5)) ** 2))
-    there = 0 if division is None else division.test_subjects
+    """Say beforehand how many test subjects an answer takes, for 80 % power where nothing can be found.
+
+    The spread of an area over n skewed subjects is about `_SPREAD` / sqrt(n) (``benchmarks/attack_statistics.py``).
+    """
+    distance = policy.margins.verification_auc - 0.5
+    needed = subjects_for_margin(_SPREAD, 1, distance)
+    there = 0 if division is None else division.linked_test_subjects
     return (
         f"A verdict 'below margin' on verification takes about {needed} test subjects with two studies or more; "
-        f"there are {there} test subjects."
+        f"there are {there}."
     )
 
 

@@ -1,7 +1,6 @@
 """One table over protections: what they cost, and what an attacker still learns."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from medfl.attacks.division import linkable_class
 from medfl.attacks.reidentification import evaluate_reidentification
 from medfl.config.network import EfficientNetNetwork
 from medfl.config.privacy import GaussianStage, PlainNoiseStage
@@ -146,7 +146,9 @@ def run_arm(config: Config, arm: str, folder: Path, *, attack: bool, observer: O
 
 def _attacked(prepared: Prepared, what: Released, seed: int) -> tuple[AttackResult, ...]:
     known, unseen = released(prepared, ("train", "val"), what), released(prepared, ("test",), what)
-    label = linkable_class(known, unseen)
+    label = linkable_class(
+        np.concatenate([known.subjects, unseen.subjects]), np.concatenate([known.labels, unseen.labels])
+    )
     attacker, test = of_class(known, label), of_class(unseen, label)
     try:
         return evaluate_reidentification(
@@ -215,15 +217,6 @@ def _predictions(program: PipelineProgram, study: PreparedStudy) -> NDArray[np.f
         probabilities = functional.adaptive_avg_pool2d(probabilities[1:], _MASK_GRID)
     found: NDArray[np.float32] = probabilities.float().numpy()
     return found
-
-
-def linkable_class(*parts: Linked) -> int:
-    """Return the class with most subjects that have two or more studies: impostors then share the diagnosis."""
-    found: Counter[int] = Counter()
-    for part in parts:
-        seen = Counter(zip(part.subjects.tolist(), part.labels.tolist(), strict=True))
-        found.update(label for (_, label), count in seen.items() if count > 1)
-    return found.most_common(1)[0][0] if found else 0
 
 
 def of_class(part: Linked, label: int) -> Linked:

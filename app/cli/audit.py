@@ -98,8 +98,7 @@ def verify_command(
     """Check the signatures of a report and of the decision about it; says which field was changed."""
     from medfl.audit.signature import fingerprint
 
-    run = place.parent.parent if place.name == "report.json" else place
-    signed = _signed(run)
+    signed = _signed(place)
     facts = {
         "valid": True,
         "sha256": signed.sha256,
@@ -181,10 +180,10 @@ def gate(
         raise typer.Exit(FAILED)
 
 
-def _signed(run: Path) -> "SignedBy":
+def _signed(place: Path) -> "SignedBy":
     from pipelines.audit_files import read_signed
 
-    return read_signed(run)
+    return read_signed(place)
 
 
 def _tool_key(path: Path | None) -> "SigningKey":

@@ -20,12 +20,15 @@ class Division:
     digest : str
         SHA-256 over the sorted names of the test subjects; tells two divisions apart and names nobody.
     attacker_subjects, test_subjects : int
+    linked_test_subjects : int
+        Test subjects with two images or more; only they can be linked to themselves.
     """
 
     is_test: NDArray[np.bool_]
     digest: str
     attacker_subjects: int
     test_subjects: int
+    linked_test_subjects: int
 
 
 def divide(subjects: ArrayLike, seed: int, *, test_share: float = 0.4) -> Division:
@@ -63,4 +66,19 @@ def divide(subjects: ArrayLike, seed: int, *, test_share: float = 0.4) -> Divisi
         hashlib.sha256(text.encode()).hexdigest(),
         len(linked) + len(single) - len(test),
         len(test),
+        len(np.intersect1d(test, linked)),
     )
+
+
+def linkable_class(subjects: ArrayLike, labels: ArrayLike) -> int:
+    """Return the class with most subjects that have two or more images of it: impostors then share the diagnosis.
+
+    Parameters
+    ----------
+    subjects, labels : array_like of shape (n,)
+        Of each image; no image at all gives class 0.
+    """
+    names, classes = np.asarray(subjects), np.asarray(labels)
+    parts = {int(one): names[classes == one] for one in np.unique(classes)}
+    linked = {one: len(np.unique(own[linked_subjects(own)])) for one, own in parts.items()}
+    return max(linked, key=lambda one: (linked[one], -one), default=0)

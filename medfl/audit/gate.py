@@ -8,6 +8,8 @@ from medfl.governance.policy import AuditPolicy
 from medfl.results.decision import Decision
 from medfl.results.report import NOT_STATED, AuditReport
 
+_DECIDES = ("margins", "gallery", "positive_control_auc")
+
 
 @dataclass(frozen=True)
 class SignedBy:
@@ -35,8 +37,10 @@ def objections(signed: SignedBy, policy: AuditPolicy, today: date) -> tuple[str,
         for verdict in signed.report.verdicts
         if verdict.status not in policy.allowed[verdict.question]
     ]
-    if signed.report.policy.get("margins") != policy.margins.model_dump(mode="json"):
-        found.append("The report was made with other margins than the policy has. Audit again with --policy.")
+    own = policy.model_dump(mode="json")
+    other = [name.replace("_", " ") for name in _DECIDES if signed.report.policy.get(name) != own[name]]
+    if other:
+        found.append(f"The report was made with other {', '.join(other)} than the policy has. Audit with --policy.")
     if policy.tools and not _is_one_of(signed.tool, policy.tools):
         found.append("The report is signed by a tool that the policy does not name.")
     return (*found, *_about_decision(signed, policy, today))

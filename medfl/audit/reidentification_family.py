@@ -13,16 +13,15 @@ from medfl.attacks.operating_points import equal_error_rate, tpr_at_fpr
 from medfl.attacks.pairs import Attacker, Features, Floats, Scorer, VerificationPairs, verification_pairs
 from medfl.attacks.rates import no_narrower_than_exact
 from medfl.attacks.reidentification import LdaAttacker, default_attackers, evaluate_reidentification
-from medfl.attacks.statistics import auc, cluster_bootstrap_auc
+from medfl.attacks.statistics import AucInterval, auc, cluster_bootstrap_auc
 from medfl.audit.material import ReleasedFeatures
+from medfl.audit.nulls import HIGHEST_Z, from_chance
 from medfl.errors import TooFewSubjectsError
 from medfl.governance.policy import AuditPolicy
-from medfl.results.attack import AttackResult, Control, Measure, best_retrained
+from medfl.results.attack import AttackResult, Control, Knowledge, Measure, best_retrained
 from medfl.results.report import Curve, FamilyOutcome, SubjectRisk
 
 _SHUFFLES = 5
-_HIGHEST_Z = 2.576  # of five independent nulls: one in twenty leaves by chance
-_NORMAL = 1.959963984540054
 _POOLED = (2, 4, 8)
 _LEAST_POOLED = 10
 _IMPOSTORS = 20_000
@@ -191,19 +190,8 @@ def _pooled(
         for b in range(images):
             scores += scorer.compare(embedded[left[one, a]], embedded[right[other, b]]) / images**2
     found = cluster_bootstrap_auc(scores, one, other, draws, rng)
-    return AttackResult(
-        name=f"{attacker.name}, pooled",
-        knowledge="re-trained",
-        setting=f"{images} images per side",
-        value=found.value,
-        ci_low=found.low,
-        ci_high=found.high,
-        subjects=found.subjects,
-        positives=found.genuine_pairs,
-        negatives=found.impostor_pairs,
-        attacker_subjects=len(np.unique(known.subjects)),
-        seconds=time.perf_counter() - began,
-    )
+    name, setting = f"{attacker.name}, pooled", f"{images} images per side"
+    return _row(found, known, name, "re-trained", setting, time.perf_counter() - began)
 
 
 def _transferred(
@@ -221,20 +209,25 @@ def _transferred(
     scores = attacker.fit(known.clear, known.subjects).of_pairs(unseen.released, pairs)
     first, second = unseen.subjects[pairs.first], unseen.subjects[pairs.second]
     found = cluster_bootstrap_auc(scores, first, second, draws, np.random.default_rng(seed))
-    return [
-        AttackResult(
-            name=attacker.name,
-            knowledge="transferred",
-            value=found.value,
-            ci_low=found.low,
-            ci_high=found.high,
-            subjects=found.subjects,
-            positives=found.genuine_pairs,
-            negatives=found.impostor_pairs,
-            attacker_subjects=len(np.unique(known.subjects)),
-            seconds=time.perf_counter() - began,
-        )
-    ]
+    return [_row(found, known, attacker.name, "transferred", "", time.perf_counter() - began)]
+
+
+def _row(
+    found: AucInterval, known: ReleasedFeatures, name: str, knowledge: Knowledge, setting: str, seconds: float
+) -> AttackResult:
+    return AttackResult(
+        name=name,
+        knowledge=knowledge,
+        setting=setting,
+        value=found.value,
+        ci_low=found.low,
+        ci_high=found.high,
+        subjects=found.subjects,
+        positives=found.genuine_pairs,
+        negatives=found.impostor_pairs,
+        attacker_subjects=len(np.unique(known.subjects)),
+        seconds=seconds,
+    )
 
 
 def _nulls(known: ReleasedFeatures, unseen: ReleasedFeatures, seed: int, draws: int) -> tuple[Control, ...]:
@@ -250,7 +243,7 @@ def _nulls(known: ReleasedFeatures, unseen: ReleasedFeatures, seed: int, draws: 
 
 
 def _null(name: str, found: Sequence[AttackResult]) -> Control:
-    far = [abs(one.value - 0.5) * 2 * _NORMAL / max(one.ci_high - one.ci_low, 1e-12) for one in found]
+    far = [from_chance(one) for one in found]
     worst = found[int(np.argmax(far))]
     return Control(
         family="re-identification",
@@ -260,7 +253,7 @@ def _null(name: str, found: Sequence[AttackResult]) -> Control:
         ci_low=worst.ci_low,
         ci_high=worst.ci_high,
         expected="every area within 2.58 standard errors of 0.5; the furthest is shown",
-        passed=max(far) < _HIGHEST_Z,
+        passed=max(far) < HIGHEST_Z,
     )
 
 
@@ -291,18 +284,9 @@ def _positive(known: ReleasedFeatures, unseen: ReleasedFeatures, policy: AuditPo
 
 def _confounder(known: ReleasedFeatures, unseen: ReleasedFeatures, seed: int, draws: int) -> tuple[Control, ...]:
     """Attack what the manifest says of each study, without any image."""
-    columns = []
-    for values in (known.attributes[name] for name in sorted(known.attributes)):
-        columns += [name for name in np.unique(values)]
+    columns = [(name, value) for name in sorted(known.attributes) for value in np.unique(known.attributes[name])]
     table = [
-        np.column_stack(
-            [
-                part.attributes[name] == value
-                for name in sorted(known.attributes)
-                for value in np.unique(known.attributes[name])
-            ]
-            or [np.zeros(len(part.subjects), dtype=bool)]
-        ).astype(np.float64)
+        np.array([part.attributes[name] == value for name, value in columns], dtype=np.float64).T
         for part in (known, unseen)
     ]
     if not columns or (table[0].std(axis=0) == 0).all():

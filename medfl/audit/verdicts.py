@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 
 from medfl.attacks.rates import subjects_for_margin
+from medfl.audit.nulls import NORMAL
 from medfl.governance.policy import QUESTION_FAMILIES, AuditPolicy, limit_of, question_of
 from medfl.results.attack import AttackResult
 from medfl.results.report import FamilyOutcome, Question, Status, Verdict
 
 _QUESTIONS: tuple[Question, ...] = ("singling out", "linkability", "inference")
-_NORMAL = 1.959963984540054
 
 
 def verdicts(families: Sequence[FamilyOutcome], policy: AuditPolicy) -> tuple[Verdict, ...]:
@@ -111,7 +111,7 @@ def _over(attack: AttackResult, policy: AuditPolicy) -> float:
 
 
 def _needed(attack: AttackResult, policy: AuditPolicy) -> int | None:
-    spread = (attack.ci_high - attack.ci_low) / (2 * _NORMAL)
+    spread = (attack.ci_high - attack.ci_low) / (2 * NORMAL)
     distance = abs(_limit(attack, policy) - attack.value)
     if spread <= 0 or distance <= 0:
         return None

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -13,16 +13,16 @@ from medfl.results.report import SCHEMA, AuditReport
 
 
 class AuditStore:
-    """Reads and writes the audit of one run; every write is atomic.
+    """Reads and writes one audit; every write is atomic.
 
     Parameters
     ----------
-    run : Path
-        The run folder.
+    folder : Path
+        `RUN/audit`, or wherever somebody copied it to.
     """
 
-    def __init__(self, run: Path) -> None:
-        self.folder = run / "audit"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.report = self.folder / "report.json"
         self.signature = self.folder / "report.json.sig"
         self.fields = self.folder / "fields.json"
@@ -30,6 +30,18 @@ class AuditStore:
         self.tool_key = self.folder / "tool.pub"
         self.decision = self.folder / "decision.json"
         self.decision_signature = self.folder / "decision.json.sig"
+
+    @classmethod
+    def of(cls, run: Path) -> Self:
+        """Return the audit of a run folder."""
+        return cls(run / "audit")
+
+    @classmethod
+    def at(cls, place: Path) -> Self:
+        """Return the audit that a run folder, an audit's folder or a report in one belongs to."""
+        if place.is_file():
+            return cls(place.parent)
+        return cls(place) if (place / "report.json").exists() else cls.of(place)
 
     def page(self, language: str) -> Path:
         """Return the place of the rendered page."""

@@ -1,9 +1,10 @@
 """What an officer decided about a report, `medfl/release-decision/1`; signed with the officer's own key."""
 
 import json
+from datetime import date
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from medfl.errors import AuditError
 from medfl.results.canonical import canonical_json
@@ -43,6 +44,13 @@ class Decision(ResultModel):
     retention: str = NOT_STATED
     expires: str = Field(default=NOT_STATED, pattern=r"^(\d{4}-\d{2}-\d{2}|not stated)$")
     note: str = ""
+
+    @field_validator("decided", "expires")
+    @classmethod
+    def _is_a_day(cls, text: str) -> str:
+        if text != NOT_STATED:
+            date.fromisoformat(text)
+        return text
 
 
 def decision_bytes(decision: Decision) -> bytes:

@@ -16,11 +16,20 @@ def test_an_unchanged_report_has_no_changed_field(report: dict[str, Any]) -> Non
     assert changed_fields(copy.deepcopy(report), field_digests(report)) == ()
 
 
-@given(REPORTS, st.text(min_size=1, max_size=3))
-def test_a_changed_leaf_is_named_and_no_other(report: dict[str, Any], name: str) -> None:
-    signed = field_digests(report | {name: "before"})
-    pointer = name.replace("~", "~0").replace("/", "~1")
-    assert changed_fields(report | {name: "after"}, signed) == (f"changed: /{pointer}",)
+@given(REPORTS, st.data())
+def test_a_changed_leaf_is_named_and_no_other(report: dict[str, Any], data: st.DataObject) -> None:
+    signed = field_digests(report)
+    edited, pointer = copy.deepcopy(report), ""
+    inner: Any = edited
+    while True:  # walk down to some leaf
+        keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
+        key = data.draw(st.sampled_from(keys))
+        pointer += f"/{str(key).replace('~', '~0').replace('/', '~1')}"
+        if not (isinstance(inner[key], dict | list) and inner[key]):
+            break
+        inner = inner[key]
+    inner[key] = "another value"
+    assert changed_fields(edited, signed) == (f"changed: {pointer}",)
 
 
 def test_added_and_removed_fields_are_told_apart() -> None:

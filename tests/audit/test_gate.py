@@ -68,8 +68,11 @@ def test_a_stranger_cannot_decide() -> None:
     assert any("officer" in reason for reason in objections(signed(officer="ssh-ed25519 AAAAx"), policy(), TODAY))
 
 
-def test_a_report_made_with_wider_margins_is_refused() -> None:
-    assert any("margins" in r for r in objections(signed(), policy(margins={"verification_auc": 0.52}), TODAY))
+@pytest.mark.parametrize(
+    "changes", [{"margins": {"verification_auc": 0.52}}, {"gallery": 50}, {"positive_control_auc": 0.8}]
+)
+def test_a_report_made_with_another_policy_is_refused(changes: dict[str, object]) -> None:
+    assert any("other" in reason for reason in objections(signed(), policy(**changes), TODAY))
 
 
 def test_a_report_of_an_unknown_tool_is_refused_where_tools_are_named() -> None:

@@ -71,6 +71,21 @@ def test_a_family_left_out_forbids_below_margin(run: Path) -> None:
         WantedAudit(families=("nonsense",))
 
 
+@pytest.mark.parametrize(
+    ("change", "status"), [("features.head=sites", "not run"), ("sharing=weights", "not applicable")]
+)
+def test_features_that_leave_for_predictions_alone_are_not_run_and_not_called_inapplicable(
+    tmp_path: Path, change: str, status: str
+) -> None:
+    config = parse_config(TEXT if "head" in change else TEXT.split("protection:")[0], overrides=(change,))
+    simulate(config, tmp_path / "run")
+    found = audit_run(tmp_path / "run", AuditPolicy(), WantedAudit(budget="quick"), Observer(), lambda line: None)
+    states = {family.family: family.status for family in found.families}
+    assert {states[name] for name in ("re-identification", "inversion", "attributes")} == {status}
+    assert states["linkage"] == status
+    assert "below margin" not in {verdict.status for verdict in found.verdicts}
+
+
 def test_an_unfinished_or_mixed_run_is_refused(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
@@ -91,7 +106,7 @@ def test_from_the_command_line_to_the_gate_and_an_edit_is_named(
     runner = CliRunner()
     done = runner.invoke(cli, ["audit", str(run), "--budget", "quick", "--json"])
     assert done.exit_code == 0, done.output
-    store = AuditStore(run)
+    store = AuditStore.of(run)
     assert parse_report(store.report.read_bytes()).budget == "quick"
     assert store.page("de").exists()
     assert runner.invoke(cli, ["audit", "verify", str(run)]).exit_code == 0

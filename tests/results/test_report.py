@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from medfl.errors import AuditError
 from medfl.results.audit_store import AuditStore, parse_report, report_bytes
+from medfl.results.decision import Decision
 from medfl.results.privacy import Release
 from medfl.results.report import AuditReport
 from tests.audit.reports import report
@@ -56,3 +57,18 @@ def test_a_part_is_kept_for_the_same_release_policy_and_seed_only(tmp_path: Path
     assert store.read_part("key hygiene", "two") is None
     (store.folder / "families" / "key-hygiene.json").write_text("{")
     assert store.read_part("key hygiene", "one") is None
+
+
+def test_a_report_is_found_in_its_run_in_its_folder_and_wherever_it_was_copied(tmp_path: Path) -> None:
+    folder = tmp_path / "mail"
+    AuditStore(folder).write(folder / "report.json", b"{}")
+    assert AuditStore.at(folder / "report.json").folder == AuditStore.at(folder).folder == folder
+    assert AuditStore.at(tmp_path).folder == tmp_path / "audit"
+
+
+@pytest.mark.parametrize("day", ["2026-13-01", "tomorrow", "2026-2-1"])
+def test_a_decision_names_real_days(day: str) -> None:
+    facts = {"decision": "refuse", "report_sha256": "0" * 64, "officer": "x", "decided": "2026-11-25"}
+    assert Decision.model_validate(facts).expires == "not stated"
+    with pytest.raises(ValidationError):
+        Decision.model_validate(facts | {"expires": day})
