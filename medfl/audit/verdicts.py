@@ -9,6 +9,7 @@ from medfl.governance.policy import QUESTION_FAMILIES, AuditPolicy, limit_of, qu
 from medfl.results.attack import AttackResult
 from medfl.results.report import FamilyOutcome, Question, Status, Verdict
 
+_TOO_FEW = "Too few subjects"
 _QUESTIONS: tuple[Question, ...] = ("singling out", "linkability", "inference")
 
 
@@ -53,9 +54,7 @@ def _verdict(question: Question, families: Sequence[FamilyOutcome], policy: Audi
     ]
     strongest = max(headlines, key=lambda attack: _over(attack, policy), default=None)
     status, reason = _answer(named, own, void, headlines, policy)
-    needed = None
-    if status == "inconclusive" and strongest is not None:
-        needed = _needed(strongest, policy)
+    wide = _wide(headlines, policy) if reason.startswith(_TOO_FEW) else None
     return Verdict(
         question=question,
         status=status,
@@ -66,7 +65,7 @@ def _verdict(question: Question, families: Sequence[FamilyOutcome], policy: Audi
         value=None if strongest is None else strongest.value,
         ci_low=None if strongest is None else strongest.ci_low,
         ci_high=None if strongest is None else strongest.ci_high,
-        subjects_needed=needed,
+        subjects_needed=None if wide is None else _needed(wide, policy),
     )
 
 
@@ -93,10 +92,16 @@ def _answer(
         return "inconclusive", f"The positive control of {_names(weak)} failed or is missing: the attack is too weak."
     if not headlines:
         return "inconclusive", "Nothing that was released could be attacked for this question."
-    wide = [attack for attack in headlines if not attack.ci_high < _limit(attack, policy)]
-    if wide:
-        return "inconclusive", f"The interval of {_name(wide[0])} reaches over the margin: too few subjects."
+    wide = _wide(headlines, policy)
+    if wide is not None:
+        return "inconclusive", f"{_TOO_FEW}: the interval of {_name(wide)} reaches over the margin."
     return "below margin", "Every attack that was run stays under its margin, with its whole interval."
+
+
+def _wide(headlines: Sequence[AttackResult], policy: AuditPolicy) -> AttackResult | None:
+    """Return the attack furthest over its margin among those whose interval reaches over it."""
+    wide = [attack for attack in headlines if not attack.ci_high < _limit(attack, policy)]
+    return max(wide, key=lambda attack: _over(attack, policy), default=None)
 
 
 def _limit(attack: AttackResult, policy: AuditPolicy) -> float:

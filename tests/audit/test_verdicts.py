@@ -51,6 +51,7 @@ def test_a_family_that_was_not_run_forbids_below_margin(status: str) -> None:
     found = linkability(family("re-identification", attack(0.5)), idle("linkage", status))
     assert found.status == "inconclusive"
     assert "linkage" in found.reason
+    assert found.subjects_needed is None
 
 
 def test_a_part_of_a_family_that_was_not_tried_forbids_below_margin() -> None:
