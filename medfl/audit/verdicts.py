@@ -9,7 +9,6 @@ from medfl.governance.policy import QUESTION_FAMILIES, AuditPolicy, limit_of, qu
 from medfl.results.attack import AttackResult
 from medfl.results.report import FamilyOutcome, Question, Status, Verdict
 
-_TOO_FEW = "Too few subjects"
 _QUESTIONS: tuple[Question, ...] = ("singling out", "linkability", "inference")
 
 
@@ -53,8 +52,7 @@ def _verdict(question: Question, families: Sequence[FamilyOutcome], policy: Audi
         if question_of(family.family, family.attacks[index].metric) == question
     ]
     strongest = max(headlines, key=lambda attack: _over(attack, policy), default=None)
-    status, reason = _answer(named, own, void, headlines, policy)
-    wide = _wide(headlines, policy) if reason.startswith(_TOO_FEW) else None
+    status, reason, wide = _answer(named, own, void, headlines, policy)
     return Verdict(
         question=question,
         status=status,
@@ -75,27 +73,32 @@ def _answer(
     void: Sequence[FamilyOutcome],
     headlines: Sequence[AttackResult],
     policy: AuditPolicy,
-) -> tuple[Status, str]:
+) -> tuple[Status, str, AttackResult | None]:
+    """Return status, reason and, where more subjects would tell, the attack whose interval is too wide."""
     over = [attack for attack in headlines if attack.ci_low >= _limit(attack, policy)]
     if over:
         worst = max(over, key=lambda attack: _over(attack, policy))
-        return "above margin", f"{_name(worst)} found more than the margin allows."
+        return "above margin", f"{_name(worst)} found more than the margin allows.", None
     if void:
-        return "invalid", f"The null control of {_names(void)} found something where nothing is."
+        return "invalid", f"The null control of {_names(void)} found something where nothing is.", None
     missing = [name for name in named if name not in {family.family for family in own}]
     missing += [family.family for family in own if family.status in ("not run", "failed")]
     missing += [f"{family.family} by {what}" for family in own for what in family.not_tried]
     if missing:
-        return "inconclusive", f"Not run: {', '.join(missing)}."
+        return "inconclusive", f"Not run: {', '.join(missing)}.", None
     weak = [family for family in own if family.status == "run" and is_weak(family)]
     if weak:
-        return "inconclusive", f"The positive control of {_names(weak)} failed or is missing: the attack is too weak."
+        return (
+            "inconclusive",
+            f"The positive control of {_names(weak)} failed or is missing: the attack is too weak.",
+            None,
+        )
     if not headlines:
-        return "inconclusive", "Nothing that was released could be attacked for this question."
+        return "inconclusive", "Nothing that was released could be attacked for this question.", None
     wide = _wide(headlines, policy)
     if wide is not None:
-        return "inconclusive", f"{_TOO_FEW}: the interval of {_name(wide)} reaches over the margin."
-    return "below margin", "Every attack that was run stays under its margin, with its whole interval."
+        return "inconclusive", f"Too few subjects: the interval of {_name(wide)} reaches over the margin.", wide
+    return "below margin", "Every attack that was run stays under its margin, with its whole interval.", None
 
 
 def _wide(headlines: Sequence[AttackResult], policy: AuditPolicy) -> AttackResult | None:
