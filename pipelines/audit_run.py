@@ -13,27 +13,25 @@ import numpy as np
 import medfl
 from medfl.attacks.division import Division, divide, linkable_class
 from medfl.attacks.rates import subjects_for_margin
+from medfl.audit.findings import Findings
 from medfl.audit.material import ReleasedFeatures
-from medfl.audit.reidentification_family import audit_reidentification
 from medfl.audit.verdicts import verdicts
 from medfl.errors import ConfigError, MedFLError, TooFewSubjectsError
 from medfl.governance.policy import AuditPolicy
 from medfl.results.attack import Family
 from medfl.results.audit_store import AuditStore
 from medfl.results.canonical import sha256
-from medfl.results.metrics import ResultModel
 from medfl.results.report import (
     NOT_STATED,
     AuditReport,
     Budget,
-    Curve,
     FamilyOutcome,
     Scope,
-    SubjectRisk,
     Tool,
 )
 from medfl.results.store import RunStore
-from pipelines.audit_families import DRAWS, OTHER_FAMILIES, AttackInput, without_features
+from pipelines.audit_families import ATTACKS
+from pipelines.audit_input import AttackInput, not_run
 from pipelines.audit_material import AuditedRun, open_run, released_features
 from pipelines.progress import Observer
 
@@ -46,14 +44,6 @@ _LIMITATIONS = (
     "Equal-utility noise is not part of a single audit; 'medfl compare --arms' puts it beside each arm.",
     "Predictions of new studies release features again; they add to what is described here.",
 )
-
-
-class _Part(ResultModel):
-    """One finished family, as it is kept between two starts."""
-
-    outcome: FamilyOutcome
-    curves: tuple[Curve, ...] = ()
-    subject_risk: tuple[SubjectRisk, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +105,7 @@ def audit_run(run: Path, policy: AuditPolicy, wanted: WantedAudit, observer: Obs
         if material is None
         else material.rows(material.labels == linkable_class(material.subjects, material.labels))
     )
-    division, hindrance = _division(one_class, wanted.seed)
+    division = _division(one_class, wanted.seed)
     say(_subjects_needed(division, policy))
     key = sha256(
         {
@@ -127,69 +117,46 @@ def audit_run(run: Path, policy: AuditPolicy, wanted: WantedAudit, observer: Obs
         }
     )
     kept = AuditStore.of(run)
-    parts: list[_Part] = []
+    given = AttackInput(audited, material, one_class, policy, wanted.budget, wanted.seed, lambda what: say(f"  {what}"))
+    parts: list[Findings] = []
     for place, family in enumerate(FAMILIES, start=1):
         if family not in wanted.families:
-            parts.append(_Part(outcome=FamilyOutcome(family=family, status="not run", reason="left out by --attacks")))
+            parts.append(not_run(family, "left out by --attacks"))
             continue
         earlier = kept.read_part(family, key)
         if earlier is not None:
             say(f"[{place}/{len(FAMILIES)}] {family}: kept from before")
-            parts.append(_Part.model_validate(earlier))
+            parts.append(Findings.model_validate(earlier))
             continue
         say(f"[{place}/{len(FAMILIES)}] {family}")
-        part = _attacked(family, audited, material, one_class, division, hindrance, policy, wanted, say)
+        part = _attacked(family, given)
         parts.append(part)
         if part.outcome.status == "run":
             kept.write_part(family, key, part.model_dump(mode="json"))
     return _report(audited, material, division, policy, wanted, parts)
 
 
-def _attacked(
-    family: Family,
-    run: AuditedRun,
-    everything: ReleasedFeatures | None,
-    material: ReleasedFeatures | None,
-    division: Division | None,
-    hindrance: str,
-    policy: AuditPolicy,
-    wanted: WantedAudit,
-    say: Report,
-) -> _Part:
+def _attacked(family: Family, given: AttackInput) -> Findings:
     """Run one family; what goes wrong is part of the report, and forbids 'below margin'."""
+    attack = ATTACKS.get(family)
+    if attack is None:
+        return not_run(family, "this version of medfl does not run it in an audit")
     try:
-        if family != "re-identification":
-            attack = OTHER_FAMILIES.get(family)
-            if attack is None:
-                reason = "this version of medfl does not run it in an audit"
-                return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=reason))
-            return _Part(outcome=attack(AttackInput(run, everything, material, wanted.budget, wanted.seed)))
-        if material is None:
-            return _Part(outcome=without_features(family, run))
-        if division is None:
-            return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=hindrance))
-        found = audit_reidentification(
-            material,
-            division,
-            policy,
-            seed=wanted.seed,
-            draws=DRAWS[wanted.budget],
-            progress=lambda what: say(f"  {what}"),
-        )
-        return _Part(outcome=found.outcome, curves=found.curves, subject_risk=found.subject_risk)
+        return attack(given)
     except TooFewSubjectsError as error:
-        return _Part(outcome=FamilyOutcome(family=family, status="not run", reason=str(error)))
+        return not_run(family, str(error))
     except MedFLError as error:
-        return _Part(outcome=FamilyOutcome(family=family, status="failed", reason=str(error)))
+        return Findings(outcome=FamilyOutcome(family=family, status="failed", reason=str(error)))
 
 
-def _division(material: ReleasedFeatures | None, seed: int) -> tuple[Division | None, str]:
+def _division(material: ReleasedFeatures | None, seed: int) -> Division | None:
+    """Return the division that re-identification makes; None where there is none."""
     if material is None:
-        return None, "no features left a site for training"
+        return None
     try:
-        return divide(material.subjects, seed), ""
-    except TooFewSubjectsError as error:
-        return None, str(error)
+        return divide(material.subjects, seed)
+    except TooFewSubjectsError:
+        return None
 
 
 def _subjects_needed(division: Division | None, policy: AuditPolicy) -> str:
@@ -212,7 +179,7 @@ def _report(
     division: Division | None,
     policy: AuditPolicy,
     wanted: WantedAudit,
-    parts: Sequence[_Part],
+    parts: Sequence[Findings],
 ) -> AuditReport:
     families = [part.outcome for part in parts]
     training = [study for program in run.prepared.programs.values() for study in program.studies["train"]]

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from medfl.attacks.pairs import Attacker, Features, Floats, Scorer, Verification
 from medfl.attacks.rates import no_narrower_than_exact
 from medfl.attacks.reidentification import LdaAttacker, default_attackers, evaluate_reidentification
 from medfl.attacks.statistics import AucInterval, auc, cluster_bootstrap_auc
+from medfl.audit.findings import Findings
 from medfl.audit.material import ReleasedFeatures
 from medfl.audit.nulls import HIGHEST_Z, from_chance
 from medfl.errors import TooFewSubjectsError
@@ -29,15 +29,6 @@ _IMPOSTORS = 20_000
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class ReidentificationAudit:
-    """The family with the curves and the risks that belong to its headline."""
-
-    outcome: FamilyOutcome
-    curves: tuple[Curve, ...] = ()
-    subject_risk: tuple[SubjectRisk, ...] = ()
-
-
 def audit_reidentification(
     material: ReleasedFeatures,
     division: Division,
@@ -46,7 +37,7 @@ def audit_reidentification(
     seed: int,
     draws: int,
     progress: Progress,
-) -> ReidentificationAudit:
+) -> Findings:
     """Attack a release as a hub could that knows some subjects, and judge the attack on all others.
 
     Parameters
@@ -101,7 +92,7 @@ def audit_reidentification(
         controls=controls,
     )
     curves = (_roc(best.name, scores, pairs), Curve(name=best.name, kind="cmc", x=identified[1], y=identified[2]))
-    return ReidentificationAudit(outcome, curves, _risk(best.name, scores, pairs, unseen.subjects))
+    return Findings(outcome=outcome, curves=curves, subject_risk=_risk(best.name, scores, pairs, unseen.subjects))
 
 
 def _operating_points(scores: Floats, pairs: VerificationPairs) -> tuple[Measure, ...]:

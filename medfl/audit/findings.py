@@ -1,0 +1,19 @@
+"""What one family of attacks adds to a report."""
+
+from medfl.results.metrics import ResultModel
+from medfl.results.report import Curve, FamilyOutcome, SubjectRisk
+
+
+class Findings(ResultModel):
+    """A family with the curves and the risks that belong to it.
+
+    Attributes
+    ----------
+    outcome : FamilyOutcome
+    curves : tuple of Curve
+    subject_risk : tuple of SubjectRisk
+    """
+
+    outcome: FamilyOutcome
+    curves: tuple[Curve, ...] = ()
+    subject_risk: tuple[SubjectRisk, ...] = ()
