@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only-folds", type=int, default=0, help="stop after so many folds; 0 runs all")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--set", action="append", default=[], dest="settings")
@@ -55,7 +56,7 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         waiting = {
             pool.submit(_job, config, seed, fold, arguments.folds, arguments.strategies.split(",")): f"{seed}/{fold}"
-            for seed in range(arguments.seeds)
+            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
             for fold in range(arguments.only_folds or arguments.folds)
             if f"{seed}/{fold}" not in done
         }

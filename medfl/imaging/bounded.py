@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import medfl
-from medfl.errors import ImageReadError
+from medfl.errors import ConfigError, ImageReadError
 from medfl.imaging.dicom import SeriesInfo
 from medfl.imaging.dicom_facts import DicomHeader, header_from_json, header_to_json
 from medfl.imaging.nifti import MAX_VOXELS
@@ -79,6 +79,8 @@ class BoundedReader:
         ------
         ImageReadError
             As `medfl.imaging.read.read_image`, or with reason ``"timeout"``, ``"memory"`` or ``"crashed"``.
+        ConfigError
+            If no reading process can be started at all; so for the other methods.
         """
         return self._volume({"read": "image", "path": str(path), "max_voxels": self._limits.max_voxels})
 
@@ -162,13 +164,21 @@ class _Child:
             stderr=subprocess.DEVNULL,
             pass_fds=(self._voxels_fd,),
             bufsize=0,
-            env={"PYTHONPATH": module_root, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env={
+                "PYTHONPATH": os.pathsep.join((module_root, *filter(None, (os.environ.get("PYTHONPATH"),)))),
+                "OPENBLAS_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+            },
         )
         try:
             self._reply_before(time.monotonic() + _START_SECONDS)
-        except ImageReadError:
+        except ImageReadError as error:  # no file is to blame, and every other file would fail the same way
             self.end()
-            raise
+            raise ConfigError(
+                "The process that reads images must be able to start with the Python and the packages of this one "
+                f"in {limits.memory_bytes >> 20} MiB; it was not. Install medfl's dependencies where this Python finds "
+                "them without help, and see that enough memory is left."
+            ) from error
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request and wait for the reply."""

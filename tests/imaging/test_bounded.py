@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from synthetic_dicom import axial_slices, image, save_all, saved
 
-from medfl.errors import ImageReadError
+from medfl.errors import ConfigError, ImageReadError
 from medfl.imaging.bounded import BoundedReader, ReadLimits
 from medfl.imaging.dicom import read_series
 from medfl.imaging.dicom_folder import find_series
@@ -164,6 +164,23 @@ def test_one_child_serves_many_files_and_a_dead_one_is_replaced(tmp_path: Path) 
         assert outcome(reader, tmp_path / "a.nii") == "volume"
         assert first not in reading_processes()
     assert reading_processes() == others
+
+
+def test_a_child_that_cannot_start_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    monkeypatch.setattr("medfl.imaging.bounded.sys.executable", "/bin/false")
+    with BoundedReader() as reader, pytest.raises(ConfigError, match="must be able to start"):
+        reader.read(tmp_path / "a.nii")
+
+
+def test_the_child_finds_packages_where_this_process_was_told_to_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "nibabel.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with BoundedReader() as reader, pytest.raises(ConfigError, match="must be able to start"):
+        reader.read(tmp_path / "a.nii")
 
 
 def test_a_child_that_does_not_answer_is_ended(tmp_path: Path) -> None:
