@@ -3,6 +3,7 @@
 import numpy as np
 
 from medfl.attacks.linkage import evaluate_linkage
+from medfl.audit.curves import anchor_curves
 from medfl.audit.findings import Findings
 from medfl.audit.nulls import HIGHEST_Z, from_chance
 from medfl.results.report import FamilyOutcome
@@ -47,5 +48,6 @@ def linkage(given: AttackInput) -> Findings:
             headline=tuple(range(len(attacks))),
             controls=controls,
             not_tried=("maps, position by position",) if material.released.ndim > 2 else (),
-        )
+        ),
+        curves=anchor_curves(attacks),
     )

@@ -15,12 +15,12 @@ from medfl.attacks.division import Division, divide, linkable_class
 from medfl.attacks.rates import subjects_for_margin
 from medfl.audit.findings import Findings
 from medfl.audit.material import ReleasedFeatures
+from medfl.audit.picture_digests import picture_digest
 from medfl.audit.verdicts import verdicts
 from medfl.errors import ConfigError, MedFLError, TooFewSubjectsError
 from medfl.governance.policy import AuditPolicy
 from medfl.results.attack import Family
 from medfl.results.audit_store import AuditStore
-from medfl.results.canonical import sha256
 from medfl.results.report import (
     NOT_STATED,
     AuditReport,
@@ -31,6 +31,7 @@ from medfl.results.report import (
 )
 from medfl.results.store import RunStore
 from pipelines.audit_families import ATTACKS
+from pipelines.audit_files import part_key
 from pipelines.audit_input import AttackInput, not_run
 from pipelines.audit_material import AuditedRun, open_run, released_features
 from pipelines.progress import Observer
@@ -107,15 +108,7 @@ def audit_run(run: Path, policy: AuditPolicy, wanted: WantedAudit, observer: Obs
     )
     division = _division(one_class, wanted.seed)
     say(_subjects_needed(division, policy))
-    key = sha256(
-        {
-            "release": audited.release_sha256,
-            "policy": policy.digest(),
-            "budget": wanted.budget,
-            "seed": wanted.seed,
-            "version": medfl.__version__,
-        }
-    )
+    key = part_key(audited.release_sha256, policy.digest(), wanted.budget, wanted.seed, medfl.__version__)
     kept = AuditStore.of(run)
     given = AttackInput(audited, material, one_class, policy, wanted.budget, wanted.seed, lambda what: say(f"  {what}"))
     parts: list[Findings] = []
@@ -221,6 +214,7 @@ def _report(
         releases=run.store.read_privacy().releases,
         subject_risk=tuple(risk for part in parts for risk in part.subject_risk),
         curves=tuple(curve for part in parts for curve in part.curves),
+        pictures=tuple(picture_digest(picture) for part in parts for picture in part.pictures),
         limitations=_LIMITATIONS,
         command=wanted.command,
     )

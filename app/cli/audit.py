@@ -55,12 +55,15 @@ def run_command(
     key: Annotated[
         Path | None, typer.Option(help="Key that signs the report; default ~/.config/medfl/audit.key, made once.")
     ] = None,
+    with_pictures: Annotated[
+        bool, typer.Option("--with-pictures", help="Show the worst reconstruction; such a page stays at the site.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Attack what a run released, with controls, and write a signed report into RUN/audit."""
     from app.cli.display import LiveDisplay
     from medfl.governance.policy import read_policy
-    from pipelines.audit_files import write_report
+    from pipelines.audit_files import kept_pictures, write_report
     from pipelines.audit_run import FAMILIES, WantedAudit, audit_run
 
     began = time.monotonic()
@@ -80,7 +83,7 @@ def run_command(
 
     with LiveDisplay(quiet=True) as display:
         report = audit_run(run, read_policy(policy), wanted, display, say)
-    written = write_report(run, report, signing)
+    written = write_report(run, report, signing, pictures=kept_pictures(run, report) if with_pictures else ())
     if as_json:
         typer.echo(json.dumps(_summary(report) | {"files": [str(path) for path in written.files]}))
         return

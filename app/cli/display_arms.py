@@ -7,6 +7,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from app.cli.display import stdout_console
+from medfl.audit.figures import Figure, Point, utility_figure
+from medfl.governance.policy import AuditPolicy
 from medfl.results.arms import ArmResult, ArmTable
 from medfl.results.attack import AttackResult
 
@@ -43,6 +45,29 @@ def print_arms(table: ArmTable) -> None:
     )
 
 
+def arms_figure(table: ArmTable) -> Figure:
+    """Draw utility against what the re-trained attacker finds, and the margin of medfl's own policy.
+
+    A point is a mean over seeds; its intervals reach from the lowest to the highest end of the runs' intervals. Arms
+    that release nothing that is attacked have no point.
+
+    Raises
+    ------
+    AuditError
+        If no arm was attacked, or the extra `report` is not installed.
+    """
+    points = []
+    for (arm, epsilon, std), rows in group_rows(table.rows).items():
+        found = _attacks(rows, naive=False)
+        if found:
+            strength = ("" if math.isinf(epsilon) else f", epsilon {epsilon:g}") + (f", std {std:g}" if std else "")
+            utility = [(row.utility.value, row.utility.ci_low, row.utility.ci_high) for row in rows]
+            points.append(Point(arm + strength, *_span(found), *_span(utility)))
+    name = table.rows[0].utility.name if table.rows else "utility"
+    limit = AuditPolicy().margins.verification_auc
+    return utility_figure(points, "AUC of the re-trained attacker, re-identification", name, limit)
+
+
 def group_rows(rows: Sequence[ArmResult]) -> dict[tuple[str, float, float], list[ArmResult]]:
     """Return the runs of each arm and strength of noise: (arm, epsilon, std) -> rows."""
     found: dict[tuple[str, float, float], list[ArmResult]] = {}
@@ -64,8 +89,14 @@ def strongest(attacks: Sequence[AttackResult]) -> AttackResult | None:
 def _interval(values: Sequence[tuple[float, float, float]]) -> str:
     if not values:
         return "-"
-    mean = _mean([value for value, _, _ in values])
-    return f"{mean:.3f} ({min(low for _, low, _ in values):.3f} to {max(high for _, _, high in values):.3f})"
+    mean, low, high = _span(values)
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _span(values: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """Return the mean, and the lowest and the highest end of the intervals."""
+    ends = min(low for _, low, _ in values), max(high for _, _, high in values)
+    return _mean([value for value, _, _ in values]), *ends
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from click.core import ParameterSource
 
 from app.cli.exit_codes import DATA
 
@@ -74,7 +75,13 @@ def _simulate(config: object, folder: Path, *, resume: bool, as_json: bool) -> N
 
 
 def compare(
-    config: Annotated[Path, typer.Argument(help="YAML file with the settings of the run.")],
+    context: typer.Context,
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONFIG|RUN...", help="YAML file with the settings; with --audit alone: folders of audited runs."
+        ),
+    ],
     settings: Settings = None,
     strategies: Annotated[str, typer.Option(help="Comma-separated; default the configuration's own.")] = "",
     baselines: Annotated[str, typer.Option(help="Comma-separated, of local, ensemble, pooled.")] = "local,pooled",
@@ -85,10 +92,26 @@ def compare(
     arms: Annotated[str, typer.Option(help="Comma-separated protections of shared features, or 'all'.")] = "",
     epsilon: Annotated[str, typer.Option(help="Comma-separated, for arms with differential privacy.")] = "8",
     std: Annotated[str, typer.Option(help="Comma-separated, for the control 'matched-noise'.")] = "1",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder; default runs/compare-NAME-TIME.")] = None,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Of audited runs, or with --arms: put utility against what attackers find, in a figure, too.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder; default runs/compare-NAME-TIME. Of audited runs: FILE.svg for the figure."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put strategies and baselines, or protections of shared features, into one table."""
+    """Put strategies and baselines, protections of shared features, or audited runs into one table."""
+    if audit and not arms:
+        _check_alone(context)
+        _compare_audits(places, out, as_json=as_json)
+        return
+    if len(places) != 1:
+        raise typer.BadParameter(f"must be one configuration, got {len(places)} paths.", param_hint="CONFIG")
     from app.cli.display import LiveDisplay, print_comparison
     from medfl.config.reading import load_config
     from pipelines.compare import BASELINES, STRATEGIES, Wanted
@@ -96,11 +119,11 @@ def compare(
 
     _check_listed("--strategies", _listed(strategies), STRATEGIES)
     _check_listed("--baselines", _listed(baselines), BASELINES)
-    loaded = load_config(config, tuple(settings or ()))
+    loaded = load_config(places[0], tuple(settings or ()))
     folder = out or Path("runs") / f"compare-{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if arms:
         strengths = _numbers("--epsilon", epsilon), _numbers("--std", std)
-        _compare_arms(loaded, folder, arms, strengths, seeds=seeds, as_json=as_json)
+        _compare_arms(loaded, folder, arms, strengths, seeds=seeds, audit=audit, as_json=as_json)
         return
     wanted = Wanted(
         strategies=_listed(strategies) or (loaded.federation.strategy.kind,),
@@ -124,10 +147,13 @@ def _compare_arms(
     strengths: tuple[tuple[float, ...], tuple[float, ...]],
     *,
     seeds: int,
+    audit: bool,
     as_json: bool,
 ) -> None:
     from app.cli.display import LiveDisplay
-    from app.cli.display_arms import print_arms
+    from app.cli.display_arms import arms_figure, print_arms
+    from medfl.errors import AuditError
+    from medfl.results.atomic import write_text
     from pipelines.compare_arms import COMPARABLE, WantedArms, comparable, compare_arms
 
     names = comparable(config) if arms == "all" else _listed(arms)
@@ -138,9 +164,50 @@ def _compare_arms(
         table = compare_arms(config, WantedArms(names, *strengths, seeds=seeds), folder, display)
     if as_json:
         typer.echo(table.model_dump_json())
-        return
-    print_arms(table)
-    typer.echo(f"\nFolder: {folder}")
+    else:
+        print_arms(table)
+    if audit:
+        try:
+            write_text(folder / "utility.svg", arms_figure(table).svg)
+        except AuditError as error:  # the table stands without it
+            typer.echo(f"no figure: {error}", err=True)
+    if not as_json:
+        typer.echo(f"\nFolder: {folder}")
+
+
+def _compare_audits(runs: list[Path], out: Path | None, *, as_json: bool) -> None:
+    from app.cli.display_audits import print_audits
+    from medfl.results.atomic import write_text
+    from pipelines.audit_comparison import audits_figure, compare_audits
+
+    if out is not None and out.suffix != ".svg":
+        raise typer.BadParameter(f"must name a file that ends in .svg, got {out.name!r}.", param_hint="--out")
+    table = compare_audits(runs)
+    if as_json:
+        typer.echo(table.model_dump_json())
+    else:
+        print_audits(table)
+    if out is not None:
+        svg = audits_figure(table).svg
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, svg)
+        if not as_json:
+            typer.echo(f"\nFigure: {out}")
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Refuse options that mean nothing for runs that are finished."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        and parameter.name not in ("places", "audit", "out", "as_json")
+    ]
+    if given:
+        raise typer.BadParameter(
+            f"takes finished runs and --out, --json; got {', '.join(given)}. To run arms, add --arms.",
+            param_hint="--audit",
+        )
 
 
 def predict(

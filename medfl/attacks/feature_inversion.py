@@ -21,6 +21,8 @@ from medfl.results.attack import AttackResult, Measure
 _WEIGHTS = np.logspace(-14, 1, 46)  # of ridge, in units of the largest squared singular value
 _FOLDS = 5
 _LEAST_KNOWN = 4
+KNOWN_IMAGES = "known_images"
+"""Name of the measure that says how many images an anchored attacker knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,10 @@ class AffineMap:
         return np.asarray((values - self.center) @ self.down @ self.up + self.target)
 
 
-Fit = Callable[[Floats, Floats], AffineMap]
+Map = Callable[[Floats], Floats]
+Fit = Callable[[Floats, Floats], Map]
+Naming = Callable[[Floats, Floats], Floats]
+"""Guesses (m, E) and clear features (m, E) of the same images to whether each guess names its own (m,), in [0, 1]."""
 
 
 def fit_ridge(inputs: Floats, outputs: Floats) -> AffineMap:
@@ -222,6 +227,8 @@ def evaluate_feature_inversion(
     seed: int,
     known: Sequence[int] = (16, 64, 256),
     draws: int = 1000,
+    estimators: Sequence[tuple[str, Fit]] = ESTIMATORS,
+    naming: Naming = nearest_is_own,
 ) -> tuple[AttackResult, ...]:
     """Invert the features of strangers with maps fitted to known pairs.
 
@@ -238,11 +245,15 @@ def evaluate_feature_inversion(
         Numbers of known pairs, each at least 4; those that half of the subjects cannot give are left out.
     draws : int
         Draws of subjects for the intervals.
+    estimators : sequence of (str, callable)
+        Names and fits; `medfl.attacks.kept_numbers` has those for the few numbers of a bottleneck.
+    naming : callable
+        What "rank_1" counts.
 
     Returns
     -------
     tuple of AttackResult
-        Ridge and Procrustes for each number of known pairs. "explained" is ``1 - |guess - z|^2 / |z - mean|^2`` over
+        Every estimator for each number of known pairs. "explained" is ``1 - |guess - z|^2 / |z - mean|^2`` over
         strangers, `mean` that of the known clear features: 0 is a guess without the release, and less is possible.
         `validation` is the same on known subjects that were held out. `positives` counts the strangers' images.
 
@@ -258,7 +269,7 @@ def evaluate_feature_inversion(
     results = []
     for count in possible_counts(known, len(order)):
         own = order[:count]
-        for estimator, fit in ESTIMATORS:
+        for estimator, fit in estimators:
             began = time.perf_counter()
             validation = held_out_explained(fit, seen[own], hidden[own], names[own])
             guessed = fit(seen[own], hidden[own])(seen[strangers])
@@ -285,7 +296,7 @@ def evaluate_feature_inversion(
                     attacker_subjects=len(np.unique(names[own])),
                     validation=validation,
                     further=(
-                        rank_one(guessed, truth, who, draws, seed),
+                        rank_one(guessed, truth, who, draws, seed, naming),
                         Measure(
                             name="relative_error",
                             value=float(np.sqrt(lost)),
@@ -293,6 +304,7 @@ def evaluate_feature_inversion(
                             ci_high=float(np.sqrt(high)),
                             chance=1.0,
                         ),
+                        Measure(name=KNOWN_IMAGES, value=count),
                     ),
                     budget=f"{count} known pairs",
                     seconds=seconds,
@@ -301,9 +313,16 @@ def evaluate_feature_inversion(
     return tuple(results)
 
 
-def rank_one(guessed: Floats, truth: Floats, subjects: ArrayLike, draws: int, seed: int) -> Measure:
+def rank_one(
+    guessed: Floats,
+    truth: Floats,
+    subjects: ArrayLike,
+    draws: int,
+    seed: int,
+    naming: Naming = nearest_is_own,
+) -> Measure:
     """Return how often a guess finds its own clear features among those of all N images; chance 1 / N."""
-    hits = nearest_is_own(guessed, truth)
+    hits = naming(guessed, truth)
     value, low, high = ratio_interval(hits, np.ones(len(hits)), subjects, draws, np.random.default_rng(seed))
     low, high = no_narrower_than_exact(value, low, high, len(np.unique(np.asarray(subjects))))
     return Measure(name="rank_1", value=value, ci_low=low, ci_high=high, chance=1 / len(hits))

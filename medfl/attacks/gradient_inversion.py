@@ -18,7 +18,8 @@ from medfl.errors import ConfigError, ShapeError
 
 GradientOf = Callable[[Tensor, Tensor], Sequence[Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
-_RATE = 0.1
+RATE = 0.1
+"""First step of the search, as a share of the box (Geiping et al. 2020)."""
 _EPSILON = 1e-8
 _DECAY_AT, _DECAY = (3 / 8, 5 / 8, 7 / 8), 0.1
 
@@ -94,9 +95,9 @@ def rows_agree(inputs: Tensor, *, tolerance: float = 1e-3) -> bool:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, summed over the spatial axes of (B, C, *spatial); a scalar."""
+    """Mean absolute difference of neighbours, summed over spatial axes of (B, C, *spatial); 0 for vectors (B, F)."""
     axes = range(2, images.ndim)
-    return torch.stack([images.diff(dim=axis).abs().mean() for axis in axes]).sum()
+    return torch.stack([images.new_zeros(()), *(images.diff(dim=axis).abs().mean() for axis in axes)]).sum()
 
 
 def cosine_distance(found: Sequence[Tensor], observed: Sequence[Tensor]) -> Tensor:
@@ -118,10 +119,12 @@ def invert_update(
     restarts: int,
     low: float = 0.0,
     high: float = 1.0,
+    start: Tensor | None = None,
+    rate: float = RATE,
 ) -> Reconstruction:
     """Search for images whose gradient points where the observed one does (Geiping et al. 2020, equation 4).
 
-    Adam on the sign of the objective's gradient, learning rate a tenth of the box and divided by 10 after 3/8, 5/8 and
+    Adam on the sign of the objective's gradient, learning rate `rate` of the box and divided by 10 after 3/8, 5/8 and
     7/8 of the steps, every iterate clipped to the box. The best iterate of the best restart is kept, by objective.
 
     Parameters
@@ -131,7 +134,7 @@ def invert_update(
     observed : sequence of Tensor
         In the order and the shapes of `gradient_of`; their common scale does not matter.
     shape : sequence of int
-        (B, C, *spatial).
+        (B, C, *spatial), or (B, F) where the network starts at features.
     targets : Tensor
         Given to `gradient_of` as they are.
     steps, restarts : int
@@ -142,6 +145,11 @@ def invert_update(
         Of the first images. Torch's own generator is not touched.
     low, high : float
         The box: values an image may have.
+    start : Tensor of the shape of one image, or None
+        What the first try begins with, for example the mean of the attacker's own images; further tries, and all where
+        it is None, begin with noise.
+    rate : float
+        First step of the search as a share of the box, > 0.
 
     Returns
     -------
@@ -154,19 +162,23 @@ def invert_update(
     ShapeError
         If the observed gradients do not fit, or are not finite or all zero.
     """
-    if steps < 1 or restarts < 1 or tv < 0 or not low < high:
+    if steps < 1 or restarts < 1 or tv < 0 or not low < high or rate <= 0:
         raise ConfigError(
-            "gradient inversion needs steps >= 1, restarts >= 1, tv >= 0 and low < high, got "
-            f"{steps}, {restarts}, {tv}, {low} and {high}."
+            "gradient inversion needs steps >= 1, restarts >= 1, tv >= 0, low < high and rate > 0, got "
+            f"{steps}, {restarts}, {tv}, {low}, {high} and {rate}."
         )
     if not all(bool(one.isfinite().all()) for one in observed) or not any(bool(one.any()) for one in observed):
         raise ShapeError("observed gradients must be finite and not all zero; a refused or empty update has no image.")
     generator = torch.Generator().manual_seed(seed)
     best: Reconstruction | None = None
-    for _ in range(restarts):
-        start = low + (high - low) * torch.rand(tuple(shape), generator=generator)
-        images = start.to(observed[0]).requires_grad_()
-        found = _searched(gradient_of, observed, images, targets, steps=steps, tv=tv, low=low, high=high)
+    if start is not None and tuple(start.shape) != tuple(shape)[1:]:
+        raise ShapeError(f"start must have shape {tuple(shape)[1:]}, found {tuple(start.shape)}.")
+    for attempt in range(restarts):
+        first = low + (high - low) * torch.rand(tuple(shape), generator=generator)
+        if start is not None and attempt == 0:
+            first = start.clamp(low, high).expand(tuple(shape)).clone()
+        images = first.to(observed[0]).requires_grad_()
+        found = _searched(gradient_of, observed, images, targets, steps=steps, tv=tv, low=low, high=high, rate=rate)
         if best is None or found.objective < best.objective:
             best = found
     if best is None or not math.isfinite(best.objective):
@@ -194,6 +206,8 @@ def reconstruct_from_update(
     restarts: int = 1,
     low: float = 0.0,
     high: float = 1.0,
+    start: Tensor | None = None,
+    rate: float = RATE,
 ) -> Reconstruction:
     """Invert what a site sent back, from the weights before and after its local steps.
 
@@ -211,7 +225,7 @@ def reconstruct_from_update(
         By name, as in `SplitNetwork.shared_state`; names that are no trained parameter are not used.
     learning_rate, weight_decay, optimizer, local_steps
         As in `update_as_gradient`.
-    shape, targets, steps, tv, seed, restarts, low, high
+    shape, targets, steps, tv, seed, restarts, low, high, start, rate
         As in `invert_update`.
 
     Returns
@@ -250,10 +264,23 @@ def reconstruct_from_update(
         found = torch.autograd.grad(value, list(parameters.values()), create_graph=True, materialize_grads=True)
         if optimizer == "adam" and local_steps == 1:  # large ones saturate in the update, so they do here
             return [g / (1 + r * (1 + g.abs() / _EPSILON)).to(g) for g, r in zip(found, limits, strict=True)]
+        if optimizer == "adam":  # every step had about one size, whatever the gradient's
+            return [g / (g.abs() + g.detach().abs().mean().clamp_min(1e-30)) for g in found]
         return found
 
     return invert_update(
-        gradient_of, observed, shape, targets, steps=steps, tv=tv, seed=seed, restarts=restarts, low=low, high=high
+        gradient_of,
+        observed,
+        shape,
+        targets,
+        steps=steps,
+        tv=tv,
+        seed=seed,
+        restarts=restarts,
+        low=low,
+        high=high,
+        start=start,
+        rate=rate,
     )
 
 
@@ -274,7 +301,7 @@ def update_as_gradient(
     corrected for their bias, hence ``g = epsilon u / (1 - |u|)``. The sign is exact; the size is too, until
     ``1 - |u|`` drowns in the rounding r of the weights: returned is ``g / (1 + r (1 + |g| / epsilon))``. Several
     steps: the mean step, taken for the gradient at the weights before; good while weights hardly move, and for "adam"
-    not more than mixed signs.
+    not more than mixed signs, which `reconstruct_from_update` compares with ``g / (|g| + mean |g|)``, layer by layer.
 
     Parameters
     ----------
@@ -333,9 +360,10 @@ def _searched(
     tv: float,
     low: float,
     high: float,
+    rate: float,
 ) -> Reconstruction:
     """Search from one start, which is changed in place."""
-    adam = torch.optim.Adam([images], lr=_RATE * (high - low))
+    adam = torch.optim.Adam([images], lr=rate * (high - low))
     schedule = torch.optim.lr_scheduler.MultiStepLR(adam, [max(1, int(steps * at)) for at in _DECAY_AT], _DECAY)
     best, lowest = images.detach().clone(), float("inf")
     for step in range(steps + 1):

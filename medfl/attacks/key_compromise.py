@@ -1,7 +1,7 @@
-"""What a leaked key costs: whoever holds it undoes the transform, exactly or by gradients.
+"""What a leaked key costs: whoever holds it undoes the transform, exactly, by gradients or by learning from examples.
 
 A gradient attack alone overstates the protection: where the transform can be inverted, the exact inverse is both
-cheaper and better.
+cheaper and better. Where it cannot, the key still turns features of the attacker's own into pairs to learn from.
 """
 
 import time
@@ -13,7 +13,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from medfl.attacks.feature_inversion import aligned_rows, rank_one, ratio_interval
+from medfl.attacks.feature_inversion import aligned_rows, fit_ridge, rank_one, ratio_interval
+from medfl.attacks.kept_numbers import closest_is_own
 from medfl.attacks.pairs import Features, Floats
 from medfl.errors import ConfigError, ShapeError
 from medfl.results.attack import AttackResult, Measure
@@ -21,6 +22,7 @@ from medfl.results.attack import AttackResult, Measure
 _SUCCESS = 0.1
 _RANDOM_STARTS = 2
 _RATE = 0.05
+_LEAST_OWN = 4
 
 
 class KeyedTransform(Protocol):
@@ -44,6 +46,7 @@ def evaluate_key_compromise(
     seed: int,
     steps: int = 300,
     draws: int = 1000,
+    own: Features | None = None,
     mean: ArrayLike | None = None,
     scale: ArrayLike | None = None,
 ) -> tuple[AttackResult, ...]:
@@ -64,21 +67,24 @@ def evaluate_key_compromise(
         Of Adam with rate 0.05, from zeros and from two random starts; at least 1.
     draws : int
         Draws of subjects for the intervals.
+    own : ndarray of shape (m, C, *spatial) or None
+        Clear features that the attacker has of other subjects, four or more, to make pairs from; None makes none.
     mean, scale : array_like of shape (C,) or None
         Public channel statistics, the unit of the gradient attack's steps and starts; None is 0 and 1.
 
     Returns
     -------
     tuple of AttackResult
-        "exact inverse", left out where the transform has none, and "gradient descent". The metric "relative_error" is
-        ``|guess - z| / |z - mean of z|`` over all images: 0 is exact, 1 the mean, so lower means a better attacker.
+        "exact inverse", left out where the transform has none, "gradient descent", and with `own` "regression on
+        self-made pairs". The metric "relative_error" is ``|guess - z| / |z - mean of z|`` over all images: 0 is exact,
+        1 the mean, so lower means a better attacker.
 
     Raises
     ------
     ConfigError
         If `steps` is under 1.
     ShapeError
-        If arrays do not fit together, are not finite, or hold one image only.
+        If arrays do not fit together, are not finite, or hold one image (fewer than four of `own`) only.
     """
     names, seen, hidden = aligned_rows(subjects, released, clear)
     if released.shape != clear.shape or len(names) < 2:
@@ -91,10 +97,17 @@ def evaluate_key_compromise(
     def descend() -> Tensor:
         return invert_by_gradients(transform, target, center, spread, steps=steps, seed=seed)
 
-    attacks: tuple[tuple[str, str, Callable[[], Tensor]], ...] = (
+    attacks: list[tuple[str, str, Callable[[], Tensor]]] = [
         ("exact inverse", "one inverse per image", lambda: _solved(transform, target)),
         ("gradient descent", f"{steps} steps, {1 + _RANDOM_STARTS} starts", descend),
-    )
+    ]
+    if own is not None:
+        if own.shape[1:] != clear.shape[1:] or len(own) < _LEAST_OWN:
+            raise ShapeError(f"own features must be {_LEAST_OWN} or more of {clear.shape[1:]}, found {own.shape}.")
+        pairs = np.asarray(own, dtype=np.float64)
+        attacks.append(
+            ("regression on self-made pairs", f"{len(own)} pairs", lambda: learned_inverse(transform, pairs)(target))
+        )
     results = []
     for name, budget, attack in attacks:
         began = time.perf_counter()
@@ -146,6 +159,29 @@ def invert_by_gradients(
             better = left < least
             best[better], least[better] = found[better], left[better]
     return best
+
+
+def learned_inverse(transform: Callable[[Tensor], Tensor], own: Floats) -> Callable[[Tensor], Tensor]:
+    """Release features of the attacker's own under the stolen key, and fit a ridge regression back.
+
+    Parameters
+    ----------
+    transform : callable
+    own : ndarray of shape (m, C, *spatial), float64
+
+    Returns
+    -------
+    callable
+        Released features (n, C, *spatial), float64, to guesses of the same shape.
+    """
+    with torch.no_grad():
+        made = transform(torch.from_numpy(own)).numpy().reshape(len(own), -1)
+    ridge = fit_ridge(made, own.reshape(len(own), -1))
+
+    def undo(target: Tensor) -> Tensor:
+        return torch.from_numpy(ridge(target.numpy().reshape(len(target), -1))).reshape(target.shape)
+
+    return undo
 
 
 @torch.no_grad()
@@ -200,7 +236,7 @@ def _result(
         further=(
             Measure(name="success_rate", value=rate[0], ci_low=rate[1], ci_high=rate[2], note="relative error < 0.1"),
             Measure(name="residual", value=residual, note="of released features, relative; the attacker sees it"),
-            rank_one(guessed, truth, subjects, draws, seed),
+            rank_one(guessed, truth, subjects, draws, seed, closest_is_own),
         ),
         budget=budget,
         seconds=seconds,

@@ -6,20 +6,21 @@ compares what no orthogonal mixing of channels and no permutation of positions c
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medfl.attacks.feature_inversion import (
     ESTIMATORS,
+    KNOWN_IMAGES,
     aligned_rows,
     held_out_explained,
     known_and_strangers,
     possible_counts,
 )
 from medfl.attacks.pairs import Features, Floats, verification_pairs
-from medfl.attacks.statistics import cluster_bootstrap_auc
+from medfl.attacks.statistics import AucInterval, cluster_bootstrap_auc
 from medfl.errors import ShapeError
 from medfl.results.attack import AttackResult, Knowledge, Measure
 
@@ -38,6 +39,7 @@ class _Attack:
     by_cosine: bool
     seconds: float
     attacker_subjects: int = 0
+    known: int = 0
     budget: str = ""
 
     def scores(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> Floats:
@@ -78,8 +80,10 @@ def evaluate_linkage(
     -------
     tuple of AttackResult
         All on the same strangers and pairs; none of them is an anchor. "same_image_auc" asks whether one study is
-        linked with itself. Anchored rows use ridge or Procrustes, whichever did better on anchors that were held out;
-        their `budget` says which. Rows of invariants are several views of one attacker, and none is chosen here.
+        linked with itself. A key may turn every sign round, so the naive cosine counts whichever way it links: an area
+        under 0.5 is given as 1 minus it, "turned round". Anchored rows use ridge or Procrustes, whichever did better
+        on anchors that were held out; their `budget` says which. Rows of invariants are several views of one attacker,
+        and none is chosen here.
 
     Raises
     ------
@@ -109,12 +113,15 @@ def evaluate_linkage(
         same = cluster_bootstrap_auc(
             attack.scores(*one_image), who[one_image[0]], who[one_image[1]], draws, np.random.default_rng(seed)
         )
+        turned = attack.knowledge == "naive" and attack.by_cosine and found.value < 0.5
+        if turned:
+            found, same = _mirrored(found), _mirrored(same)
         results.append(
             AttackResult(
                 family="linkage",
                 name=attack.name,
                 knowledge=attack.knowledge,
-                setting=attack.setting,
+                setting="turned round" if turned else attack.setting,
                 value=found.value,
                 ci_low=found.low,
                 ci_high=found.high,
@@ -124,6 +131,7 @@ def evaluate_linkage(
                 attacker_subjects=attack.attacker_subjects,
                 further=(
                     Measure(name="same_image_auc", value=same.value, ci_low=same.low, ci_high=same.high, chance=0.5),
+                    *([Measure(name=KNOWN_IMAGES, value=attack.known)] if attack.known else []),
                 ),
                 budget=attack.budget,
                 seconds=attack.seconds,
@@ -181,6 +189,7 @@ def _attacks(
             by_cosine=True,
             seconds=time.perf_counter() - began,
             attacker_subjects=len(np.unique(names[own])),
+            known=count,
             budget=f"{count} images known under both keys, {estimator}",
         )
     began = time.perf_counter()
@@ -191,6 +200,11 @@ def _attacks(
     seconds = time.perf_counter() - began
     for name, (a, b) in groups.items():
         yield _Attack("key-free invariants", "naive", name, a, b, by_cosine=False, seconds=seconds)
+
+
+def _mirrored(found: AucInterval) -> AucInterval:
+    """Return the area of the same attack with its scores turned round."""
+    return replace(found, value=1 - found.value, low=1 - found.high, high=1 - found.low)
 
 
 def _averaged(features: Features) -> Floats:

@@ -9,7 +9,6 @@ non-members have to come from the same distribution; `blind_auc` tells what thei
 """
 
 import time
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,6 +32,7 @@ from medfl.results.attack import AttackResult, Control, Measure
 
 _FPR = 0.01
 POSITIVE_CONTROL = 0.9
+"""Area that an attacker has to reach on a model that knows its members by heart."""
 _FOLDS = 5
 _STEPS = 200
 
@@ -114,32 +114,6 @@ def evaluate_membership(
             )
         )
     return tuple(results)
-
-
-def evaluate_controls(
-    overfitted: MembershipSignals, unseen: MembershipSignals, *, seed: int, draws: int = 1000
-) -> tuple[Control, ...]:
-    """Run every attacker where members must be found, and where nothing can be.
-
-    Parameters
-    ----------
-    overfitted : MembershipSignals
-        Of a model trained until it knows its members by heart.
-    unseen : MembershipSignals
-        Of a model that learned from no tested subject, with the memberships of the real one.
-    seed, draws : int
-        See `evaluate_membership`, whose errors it raises.
-
-    Returns
-    -------
-    tuple of Control
-        For each attacker one "positive" and one "null".
-    """
-    positive = evaluate_membership(overfitted, seed=seed, draws=draws)
-    null = evaluate_membership(unseen, seed=seed, draws=draws)
-    wanted, half = f"at least {POSITIVE_CONTROL}", "0.5 within the interval"
-    found = [_control(row, "positive", wanted, row.value >= POSITIVE_CONTROL) for row in positive]
-    return (*found, *(_control(row, "null", half, row.ci_low <= 0.5 <= row.ci_high) for row in null))
 
 
 def blind_auc(
@@ -254,16 +228,3 @@ def _mid_ranks(scores: Floats) -> Floats:
     ordered = np.sort(scores)
     ends = [np.searchsorted(ordered, scores, side=side) for side in ("left", "right")]
     return np.asarray((ends[0] + ends[1]) / (2 * len(scores)))
-
-
-def _control(row: AttackResult, kind: Literal["null", "positive"], expected: str, passed: bool) -> Control:
-    return Control(
-        family=row.family,
-        kind=kind,
-        name=row.name,
-        value=row.value,
-        ci_low=row.ci_low,
-        ci_high=row.ci_high,
-        expected=expected,
-        passed=passed,
-    )

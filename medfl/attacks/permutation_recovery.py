@@ -14,13 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from medfl.attacks.feature_inversion import aligned_rows, fit_ridge
+from medfl.attacks.feature_inversion import KNOWN_IMAGES, aligned_rows, fit_ridge
 from medfl.attacks.pairs import Features, Floats
 from medfl.attacks.statistics import LEVEL
 from medfl.errors import ConfigError, ShapeError, TooFewSubjectsError
-from medfl.results.attack import AttackResult
+from medfl.results.attack import AttackResult, Measure
 
-_MOST_POSITIONS = 4096  # the assignment takes time and memory of their square, and more
+MOST_POSITIONS = 4096
+"""Of one map; the assignment takes time and memory of their square, and more."""
+
 _ROUNDS = 10
 
 
@@ -170,6 +172,7 @@ def evaluate_permutation_recovery(
                 positives=len(truth),
                 negatives=0,
                 attacker_subjects=count,
+                further=(Measure(name=KNOWN_IMAGES, value=count),),
                 budget=f"{count} known pairs, {repeats} repeats",
                 seconds=time.perf_counter() - began,
             )
@@ -182,8 +185,8 @@ def _by_position(released: Features, clear: Features) -> tuple[Floats, Floats]:
     if released.ndim < 3 or released.shape[:1] + released.shape[2:] != clear.shape[:1] + clear.shape[2:]:
         raise ShapeError(f"Maps (n, C, *spatial) of one shape are needed, found {released.shape} and {clear.shape}.")
     positions = int(np.prod(clear.shape[2:]))
-    if not 2 <= positions <= _MOST_POSITIONS:
-        raise ShapeError(f"There must be 2 to {_MOST_POSITIONS} positions, found {positions}; pool or crop the maps.")
+    if not 2 <= positions <= MOST_POSITIONS:
+        raise ShapeError(f"There must be 2 to {MOST_POSITIONS} positions, found {positions}; pool or crop the maps.")
     seen, hidden = (
         np.asarray(one, dtype=np.float64).reshape(*one.shape[:2], positions).transpose(2, 0, 1)
         for one in (released, clear)

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from medfl.attacks.division import Division
 from medfl.attacks.identification import cluster_bootstrap_rate, cmc, placings, rank_1_at_gallery, rank_k
+from medfl.attacks.linear_attackers import LdaAttacker
 from medfl.attacks.operating_points import equal_error_rate, tpr_at_fpr
 from medfl.attacks.pairs import Attacker, Features, Floats, Scorer, VerificationPairs, verification_pairs
 from medfl.attacks.rates import no_narrower_than_exact
-from medfl.attacks.reidentification import LdaAttacker, default_attackers, evaluate_reidentification
+from medfl.attacks.reidentification import default_attackers, evaluate_reidentification, fitted_attacks
 from medfl.attacks.statistics import AucInterval, auc, cluster_bootstrap_auc
 from medfl.audit.findings import Findings
 from medfl.audit.material import ReleasedFeatures
@@ -55,18 +56,15 @@ def audit_reidentification(
     """
     known, unseen = material.rows(~division.is_test), material.rows(division.is_test)
     progress("attackers on released features")
-    attacks = list(
-        evaluate_reidentification(
-            known.released, known.subjects, unseen.released, unseen.subjects, seed=seed, draws=draws
-        )
-    )
+    fitted = fitted_attacks(known.released, known.subjects, unseen.released, unseen.subjects, seed=seed, draws=draws)
+    attacks = [one.result for one in fitted]
     best = best_retrained(attacks)
+    place = attacks.index(best)
     attacker = next(one for one in default_attackers(seed) if one.name == best.name)
     pairs = verification_pairs(unseen.subjects, np.random.default_rng(seed), _IMPOSTORS)
     progress("the strongest attacker in detail")
-    scorer = attacker.fit(known.released, known.subjects)
+    scorer = fitted[place].scorer
     scores = scorer.of_pairs(unseen.released, pairs)
-    place = attacks.index(best)
     attacks[place] = best.model_copy(update={"further": _operating_points(scores, pairs)})
     headline = [place]
     identified = _identified(scorer, attacker, known, unseen, policy.gallery, seed, draws)

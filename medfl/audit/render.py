@@ -1,33 +1,41 @@
 """The report as a page and as a print; both say what `report.json` says and nothing else."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Literal
 
+from medfl.attacks.feature_inversion import KNOWN_IMAGES
 from medfl.audit.figures import Figure
+from medfl.audit.picture_digests import check_pictures, picture_digest
+from medfl.audit.pictures import Picture
+from medfl.audit.wording import Language, in_language, reason_text, words
 from medfl.errors import AuditError
 from medfl.results.audit_store import report_digest
-from medfl.results.report import AuditReport
+from medfl.results.report import AuditReport, Verdict
 
-Language = Literal["en", "de"]
 _SIGNS = {"below margin": "✓", "above margin": "▲", "inconclusive": "?", "invalid": "✗"}
+_PICTURE = "data:image/png;base64,"
 
 
-def words(language: Language) -> dict[str, str]:
-    """Return every text of the page in one language."""
-    table = json.loads(resources.files("medfl.audit").joinpath("words.json").read_text(encoding="utf-8"))
-    return {name: texts[("en", "de").index(language)] for name, texts in table.items()}
-
-
-def render_html(report: AuditReport, language: Language, figures: Mapping[str, Figure]) -> str:
+def render_html(
+    report: AuditReport, language: Language, figures: Mapping[str, Figure], pictures: Sequence[Picture] = ()
+) -> str:
     """Return one self-contained page without scripts; every value in it is escaped.
+
+    Parameters
+    ----------
+    report : AuditReport
+    language : "en" or "de"
+        Of all fixed sentences; names of attacks and free text stay as they are.
+    figures : mapping of str to Figure
+    pictures : sequence of Picture
+        Of the report, with a patient in them; those that are not handed in are listed by name and digest.
 
     Raises
     ------
     AuditError
-        If the extra `report` is not installed.
+        If the extra `report` is not installed, or a picture is not one that the report names.
     """
+    check_pictures(pictures, report.pictures)
     try:
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
@@ -55,15 +63,33 @@ def render_html(report: AuditReport, language: Language, figures: Mapping[str, F
         language=language,
         facts=facts,
         signs=_SIGNS,
-        number=lambda value: f"{value:.3f}",
+        number=_number,
+        said=lambda text: in_language(text, language),
+        reason=lambda verdict: _reason(verdict, language),
+        known_images=KNOWN_IMAGES,
         private=[one for one in report.releases if one.epsilon != float("inf")],
+        open_releases=any(one.epsilon == float("inf") for one in report.releases),
+        pictures=pictures,
+        left_out=[one for one in report.pictures if one not in [picture_digest(picture) for picture in pictures]],
         figures=[{"alt": figure.alt, "drawing": Markup(figure.svg)} for figure in figures.values()],
         digest=report_digest(report),
     )
 
 
+def _reason(verdict: Verdict, language: Language) -> str:
+    """Return the signed sentence, or what it says in another language."""
+    if language == "en" or not verdict.reason_code:
+        return verdict.reason
+    return reason_text(verdict.reason_code, verdict.reason_arguments, language)
+
+
+def _number(value: float) -> str:
+    """Return three decimals; counts have none."""
+    return f"{value:.0f}" if value >= 2 and value == round(value) else f"{value:.3f}"
+
+
 def render_pdf(page: str) -> bytes:
-    """Return a tagged PDF (PDF/UA-1) of the page; nothing is fetched.
+    """Return a tagged PDF (PDF/UA-1) of the page; nothing is fetched but the pictures in the page.
 
     Raises
     ------
@@ -85,10 +111,12 @@ def render_pdf(page: str) -> bytes:
         ImageFile.LOAD_TRUNCATED_IMAGES = strict
 
     def fetch(self: object, url: str, headers: object = None) -> object:
-        raise FatalURLFetchingError("a report fetches nothing")
+        if not url.startswith(_PICTURE):
+            raise FatalURLFetchingError("a report fetches nothing")
+        return URLFetcher.fetch(self, url, headers)
 
-    nothing = type("Nothing", (URLFetcher,), {"fetch": fetch})
+    inside = type("Inside", (URLFetcher,), {"fetch": fetch})
     try:
-        return bytes(HTML(string=page, url_fetcher=nothing()).write_pdf(pdf_variant="pdf/ua-1"))
+        return bytes(HTML(string=page, url_fetcher=inside()).write_pdf(pdf_variant="pdf/ua-1"))
     except FatalURLFetchingError as error:
         raise AuditError("A report must hold everything it shows; this one asks for another file.") from error

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from medfl.attacks.rates import subjects_for_margin
 from medfl.audit.nulls import NORMAL
+from medfl.audit.wording import reason_text
 from medfl.governance.policy import QUESTION_FAMILIES, AuditPolicy, limit_of, question_of
 from medfl.results.attack import AttackResult
-from medfl.results.report import FamilyOutcome, Question, Status, Verdict
+from medfl.results.report import FamilyOutcome, Question, ReasonCode, Status, Verdict
 
+Answer = tuple[Status, ReasonCode, tuple[str, ...], AttackResult | None]
 _QUESTIONS: tuple[Question, ...] = ("singling out", "linkability", "inference")
 
 
@@ -40,6 +42,21 @@ def is_weak(family: FamilyOutcome) -> bool:
     return not positive or any(control.passed is not True for control in positive)
 
 
+def furthest(headlines: Sequence[AttackResult], policy: AuditPolicy) -> AttackResult | None:
+    """Return the attack furthest over its margin, or nearest to it; None of none.
+
+    Distances are in units of the way from the baseline to the margin. Of several attacks the worst is shown: its value
+    is a little too high by chance, on the safe side.
+
+    Parameters
+    ----------
+    headlines : sequence of AttackResult
+        Each with a metric that has a margin.
+    policy : AuditPolicy
+    """
+    return max(headlines, key=lambda attack: _over(attack, policy), default=None)
+
+
 def _verdict(question: Question, families: Sequence[FamilyOutcome], policy: AuditPolicy) -> Verdict:
     named = QUESTION_FAMILIES[question]
     own = [family for family in families if family.family in named]
@@ -51,13 +68,16 @@ def _verdict(question: Question, families: Sequence[FamilyOutcome], policy: Audi
         for index in family.headline
         if question_of(family.family, family.attacks[index].metric) == question
     ]
-    strongest = max(headlines, key=lambda attack: _over(attack, policy), default=None)
-    status, reason, wide = _answer(named, own, void, headlines, policy)
+    strongest = furthest(headlines, policy)
+    status, code, arguments, wide = _answer(named, own, void, headlines, policy)
     return Verdict(
         question=question,
         status=status,
-        reason=reason,
+        reason=reason_text(code, arguments, "en"),
+        reason_code=code,
+        reason_arguments=arguments,
         margin=_margin_text(strongest, policy),
+        limit=None if strongest is None else _limit(strongest, policy),
         families=named,
         strongest="" if strongest is None else _name(strongest),
         value=None if strongest is None else strongest.value,
@@ -73,38 +93,32 @@ def _answer(
     void: Sequence[FamilyOutcome],
     headlines: Sequence[AttackResult],
     policy: AuditPolicy,
-) -> tuple[Status, str, AttackResult | None]:
+) -> Answer:
     """Return status, reason and, where more subjects would tell, the attack whose interval is too wide."""
-    over = [attack for attack in headlines if attack.ci_low >= _limit(attack, policy)]
-    if over:
-        worst = max(over, key=lambda attack: _over(attack, policy))
-        return "above margin", f"{_name(worst)} found more than the margin allows.", None
+    worst = furthest([attack for attack in headlines if attack.ci_low >= _limit(attack, policy)], policy)
+    if worst is not None:
+        return "above margin", "over margin", (_name(worst),), None
     if void:
-        return "invalid", f"The null control of {_names(void)} found something where nothing is.", None
+        return "invalid", "void", _names(void), None
     missing = [name for name in named if name not in {family.family for family in own}]
     missing += [family.family for family in own if family.status in ("not run", "failed")]
     missing += [f"{family.family} by {what}" for family in own for what in family.not_tried]
     if missing:
-        return "inconclusive", f"Not run: {', '.join(missing)}.", None
+        return "inconclusive", "not run", tuple(missing), None
     weak = [family for family in own if family.status == "run" and is_weak(family)]
     if weak:
-        return (
-            "inconclusive",
-            f"The positive control of {_names(weak)} failed or is missing: the attack is too weak.",
-            None,
-        )
+        return "inconclusive", "weak", _names(weak), None
     if not headlines:
-        return "inconclusive", "Nothing that was released could be attacked for this question.", None
+        return "inconclusive", "nothing to attack", (), None
     wide = _wide(headlines, policy)
     if wide is not None:
-        return "inconclusive", f"Too few subjects: the interval of {_name(wide)} reaches over the margin.", wide
-    return "below margin", "Every attack that was run stays under its margin, with its whole interval.", None
+        return "inconclusive", "too few", (_name(wide),), wide
+    return "below margin", "under margin", (), None
 
 
 def _wide(headlines: Sequence[AttackResult], policy: AuditPolicy) -> AttackResult | None:
     """Return the attack furthest over its margin among those whose interval reaches over it."""
-    wide = [attack for attack in headlines if not attack.ci_high < _limit(attack, policy)]
-    return max(wide, key=lambda attack: _over(attack, policy), default=None)
+    return furthest([attack for attack in headlines if not attack.ci_high < _limit(attack, policy)], policy)
 
 
 def _limit(attack: AttackResult, policy: AuditPolicy) -> float:
@@ -136,5 +150,5 @@ def _name(attack: AttackResult) -> str:
     return f"{attack.family}: {attack.name}" + (f" ({attack.setting})" if attack.setting else "")
 
 
-def _names(families: Sequence[FamilyOutcome]) -> str:
-    return ", ".join(family.family for family in families)
+def _names(families: Sequence[FamilyOutcome]) -> tuple[str, ...]:
+    return tuple(family.family for family in families)

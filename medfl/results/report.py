@@ -15,6 +15,7 @@ SCHEMA: Literal["medfl/attack-audit/1"] = "medfl/attack-audit/1"
 Question = Literal["singling out", "linkability", "inference"]
 Status = Literal["below margin", "above margin", "inconclusive", "invalid"]
 Budget = Literal["quick", "standard", "full"]
+ReasonCode = Literal["", "over margin", "void", "not run", "weak", "nothing to attack", "too few", "under margin"]
 NOT_STATED = "not stated"
 
 
@@ -117,8 +118,12 @@ class Verdict(ResultModel):
     status : str
     reason : str
         One sentence.
+    reason_code, reason_arguments : str and tuple of str
+        The same for other languages: which sentence it is, and the names in it.
     margin : str
         In words: metric and limit.
+    limit : float or None
+        The limit alone.
     families : tuple of str
         What the answer rests on.
     strongest : str
@@ -132,7 +137,10 @@ class Verdict(ResultModel):
     question: Question
     status: Status
     reason: str
+    reason_code: ReasonCode = ""
+    reason_arguments: tuple[str, ...] = ()
     margin: str
+    limit: float | None = None
     families: tuple[Family, ...]
     strongest: str = ""
     value: float | None = None
@@ -168,14 +176,45 @@ class Curve(ResultModel):
     ----------
     name : str
     kind : str
-        "roc": false against true positive rate. "cmc": rank against rate.
+        "roc": false against true positive rate. "cmc": rank against rate. "anchors": images that the attacker knows
+        against what it finds.
     x, y : tuple of float
+    y_low, y_high : tuple of float
+        95 % intervals, resampled by subject; empty where there are none.
+    metric : str
+        What y is, for example "auc"; "" where the kind says it.
     """
 
     name: str
-    kind: Literal["roc", "cmc"]
+    kind: Literal["roc", "cmc", "anchors"]
     x: tuple[float, ...]
     y: tuple[float, ...]
+    y_low: tuple[float, ...] = ()
+    y_high: tuple[float, ...] = ()
+    metric: str = ""
+
+    @model_validator(mode="after")
+    def _points_are_whole(self) -> Self:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"x and y must have the same length, got {len(self.x)} and {len(self.y)}")
+        if len(self.y_low) != len(self.y_high) or len(self.y_low) not in (0, len(self.y)):
+            raise ValueError("y_low and y_high must be empty or as long as y")
+        return self
+
+
+class PictureDigest(ResultModel):
+    """A picture that shows a patient: it stays beside the report, which says what it was.
+
+    Attributes
+    ----------
+    name, caption : str
+    sha256 : str
+        Of the bytes of its PNG files, one after the other.
+    """
+
+    name: str
+    caption: str
+    sha256: str
 
 
 class AuditReport(ResultModel):
@@ -202,6 +241,7 @@ class AuditReport(ResultModel):
         Everything that left, with epsilon where there is one.
     subject_risk : tuple of SubjectRisk
     curves : tuple of Curve
+    pictures : tuple of PictureDigest
     limitations : tuple of str
     command : str
         How to make it again.
@@ -222,6 +262,7 @@ class AuditReport(ResultModel):
     releases: tuple[Release, ...] = ()
     subject_risk: tuple[SubjectRisk, ...] = ()
     curves: tuple[Curve, ...] = ()
+    pictures: tuple[PictureDigest, ...] = ()
     limitations: tuple[str, ...] = ()
     command: str
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.pipelines.test_audit_comparison import audited
+
 Medfl = Callable[..., Any]
 
 
@@ -173,16 +175,27 @@ def options(*settings: str) -> list[str]:
 def test_compare_prints_a_row_for_every_arm(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "arms"
     outcome = medfl(
-        "compare", tiny, "--arms", "none,matched-noise", "--std", "0.5,2", "--out", out, *options(*FEATURES)
+        "compare", tiny, "--arms", "none,matched-noise", "--std", "0.5,2", "--audit", "--out", out, *options(*FEATURES)
     )
     assert outcome.code == 0, outcome.err
     assert "matched-noise, std 0.5" in outcome.out
+    assert "no figure" in outcome.err  # nobody has two studies here, so nobody can be linked
     rows = json.loads((out / "arms.json").read_text())["rows"]
     assert [(row["arm"], row["noise_std"]) for row in rows] == [
         ("none", 0),
         ("matched-noise", 0.5),
         ("matched-noise", 2),
     ]
+
+
+def test_compare_draws_utility_against_what_attackers_find(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("subjects: 20, visits: 1", "subjects: 40, visits: 2"))
+    out = tmp_path / "arms"
+    outcome = medfl("compare", tiny, "--arms", "none", "--audit", "--json", "--out", out, *options(*FEATURES))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    assert json.loads(outcome.out)["rows"][0]["attacks"]
+    assert (out / "utility.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize(
@@ -229,3 +242,28 @@ def test_predictions_on_features_without_the_sites_key_are_refused(medfl: Medfl,
     assert outcome.code == 6
     assert "medfl key unwrap" in outcome.err
     assert medfl("predict", run, image, "--out", tmp_path / "p", "--site", "site-1").code == 0
+
+
+def test_audited_runs_stand_in_one_table_and_one_figure(medfl: Medfl, tmp_path: Path) -> None:
+    runs = [audited(tmp_path / name, arm=name, found=found) for name, found in (("none", 0.8), ("knt", 0.7))]
+    outcome = medfl("compare", "--audit", *runs, "--out", tmp_path / "figures" / "arms.svg")
+    assert outcome.code == 0, outcome.err
+    assert all(word in outcome.out for word in ("auroc", "0.900 [0.880, 0.920]", "re-identification", "below margin"))
+    assert (tmp_path / "figures" / "arms.svg").read_text().startswith("<svg")
+    answer = json.loads(medfl("compare", "--audit", *runs, "--json").out)
+    assert [row["arm"] for row in answer["rows"]] == ["none", "knt"]
+    assert answer["limit"] == 0.55
+
+
+def test_runs_that_cannot_be_put_into_a_table_end_in_one_sentence(medfl: Medfl, tiny: Path, tmp_path: Path) -> None:
+    run = audited(tmp_path / "run")
+    (run / "audit" / "report.json").unlink()
+    outcome = medfl("compare", "--audit", run)
+    assert outcome.code == 1
+    assert "medfl audit" in outcome.err
+    for extra in (("--seeds", "2"), ("--set", "seed=1"), ("--out", "figure.png")):
+        outcome = medfl("compare", "--audit", run, *extra)
+        assert outcome.code == 2
+        assert extra[0] in outcome.err
+    assert medfl("compare", tiny, tiny).code == 2
+    assert medfl("compare", "--audit", tiny, tiny, "--arms", "none").code == 2

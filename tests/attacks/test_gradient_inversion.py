@@ -121,24 +121,26 @@ def attacked(image: NDArray[np.float32], *, noise: float = 0.0, steps: int = 120
 
 
 def as_case(number: int, found: Reconstruction) -> InversionCase:
-    return InversionCase(f"s{number}", number, found.images[0, 0].numpy())
+    return InversionCase(f"s{number}", phantom(number), found.images[:, 0].numpy())
+
+
+def strangers(count: int = 19) -> NDArray[np.float32]:
+    return np.stack([phantom(seed) for seed in range(20, 20 + count)])
 
 
 def test_an_untrained_network_gives_single_images_away(prior: NDArray[np.float32]) -> None:
-    pool = np.stack([phantom(seed) for seed in range(20)])
-    cases = [as_case(number, attacked(pool[number])) for number in range(2)]
-    gain, rank = evaluate_gradient_inversion(
-        cases, prior, pool, name="cosine", setting="", budget="batch 1", attacker_subjects=40, seconds=0.0
+    cases = [as_case(number, attacked(phantom(number))) for number in range(2)]
+    rank, gain = evaluate_gradient_inversion(
+        cases, prior, strangers(), name="cosine", setting="", budget="batch 1", attacker_subjects=40, seconds=0.0
     )
     assert gain.ci_low > 0.2
     assert (rank.value, rank.chance) == (1.0, 0.05)
 
 
 def test_noise_in_place_of_the_update_gives_nothing_away(prior: NDArray[np.float32]) -> None:
-    pool = np.stack([phantom(seed) for seed in range(20)])
-    cases = [as_case(number, attacked(pool[number], noise=1000.0)) for number in range(2)]
-    gain, rank = evaluate_gradient_inversion(
-        cases, prior, pool, name="cosine", setting="", budget="batch 1", attacker_subjects=40, seconds=0.0
+    cases = [as_case(number, attacked(phantom(number), noise=1000.0)) for number in range(2)]
+    rank, gain = evaluate_gradient_inversion(
+        cases, prior, strangers(), name="cosine", setting="", budget="batch 1", attacker_subjects=40, seconds=0.0
     )
     assert gain.ci_high < 0.05
     assert rank.ci_low < rank.chance
@@ -151,23 +153,47 @@ def test_the_search_cannot_see_an_original() -> None:
     assert not {name for name in names if "original" in name or "truth" in name}
 
 
-def test_the_order_of_originals_changes_judgement_but_no_reconstruction(prior: NDArray[np.float32]) -> None:
-    pool = np.stack([phantom(seed) for seed in range(4)])
-    found = [attacked(pool[number], steps=40, restarts=2) for number in range(2)]
+def test_other_originals_change_judgement_but_no_reconstruction(prior: NDArray[np.float32]) -> None:
+    found = [attacked(phantom(number), steps=40, restarts=2) for number in range(2)]
     kept = [one.images.clone() for one in found]
 
     def judged(order: list[int]) -> float:
-        cases = [InversionCase(f"s{n}", n, one.images[0, 0].numpy()) for n, one in enumerate(found)]
+        cases = [InversionCase(f"s{n}", phantom(n), found[place].images[:, 0].numpy()) for place, n in enumerate(order)]
         results = evaluate_gradient_inversion(
-            cases, prior, pool[order], name="c", setting="", budget="", attacker_subjects=40, seconds=0.0
+            cases, prior, strangers(), name="c", setting="", budget="", attacker_subjects=40, seconds=0.0
         )
-        return results[1].value
+        return results[0].value
 
-    assert (judged([0, 1, 2, 3]), judged([1, 0, 3, 2])) == (1.0, 0.0)
-    again = [attacked(pool[number], steps=40, restarts=2) for number in range(2)]
+    assert (judged([0, 1]), judged([1, 0])) == (1.0, 0.0)
+    again = [attacked(phantom(number), steps=40, restarts=2) for number in range(2)]
     assert all(
         torch.equal(a, b.images) and torch.equal(a, c.images) for a, b, c in zip(kept, found, again, strict=True)
     )
+
+
+def test_a_search_may_begin_with_the_mean_image_and_then_does_no_worse(prior: NDArray[np.float32]) -> None:
+    network, image = small_network(), phantom(4)
+    observed = [one.detach() for one in gradients(network, torch.from_numpy(image)[None, None], TARGET)]
+
+    def searched(steps: int, start: Tensor | None) -> Reconstruction:
+        shape = (1, 1, SIZE, SIZE)
+        return invert_update(
+            lambda images, targets: gradients(network, images, targets),
+            observed,
+            shape,
+            TARGET,
+            steps=steps,
+            tv=1e-3,
+            seed=0,
+            restarts=1,
+            start=start,
+            rate=0.04,
+        )
+
+    mean = torch.from_numpy(prior)[None]
+    assert searched(20, mean).objective < searched(20, None).objective
+    with pytest.raises(ShapeError, match="start"):
+        searched(1, mean[0])
 
 
 def test_a_further_restart_never_has_a_worse_objective() -> None:
@@ -256,37 +282,83 @@ def test_settings_out_of_range_are_refused() -> None:
         )
 
 
+OPTIONS = {"name": "x", "setting": "", "budget": "batch 1"}
+
+
 def test_a_gain_is_relative_to_the_prior_and_subjects_weigh_the_same() -> None:
     pool = np.random.default_rng(0).random((6, SIZE, SIZE))
     prior = pool.mean(axis=0)
-    good, bad = InversionCase("a", 0, pool[0]), InversionCase("b", 1, prior)
-    options = {"name": "x", "setting": "", "budget": "batch 1"}
-    once = evaluate_gradient_inversion([good, bad], prior, pool, attacker_subjects=6, seconds=0.0, **options)
-    many = evaluate_gradient_inversion([good] * 5 + [bad], prior, pool, attacker_subjects=6, seconds=0.0, **options)
+    good, bad = InversionCase("a", pool[0], pool[:1]), InversionCase("b", pool[1], prior[None])
+    once = evaluate_gradient_inversion([good, bad], prior, pool[2:], attacker_subjects=6, seconds=0.0, **OPTIONS)
+    many = evaluate_gradient_inversion([good] * 5 + [bad], prior, pool[2:], attacker_subjects=6, seconds=0.0, **OPTIONS)
     priors = [ssim(prior, pool[0], 1.0), ssim(prior, pool[1], 1.0)]
-    assert once[0].value == pytest.approx((1 - priors[0]) / sum(priors))
+    assert once[1].value == pytest.approx((1 - priors[0]) / sum(priors))
+    assert many[1].value == pytest.approx(once[1].value)
     assert many[0].value == pytest.approx(once[0].value)
-    assert many[1].value == once[1].value
     nothing = evaluate_gradient_inversion(
-        [InversionCase("a", 0, prior), bad], prior, pool, attacker_subjects=6, seconds=0.0, **options
-    )
-    assert (nothing[0].value, nothing[0].ci_low, nothing[0].ci_high) == (0.0, 0.0, 0.0)
-    assert next(one for one in once[0].further if one.name == "psnr").value is None
+        [InversionCase("a", pool[0], prior[None]), bad], prior, pool[2:], attacker_subjects=6, seconds=0.0, **OPTIONS
+    )[1]
+    assert (nothing.value, nothing.ci_low, nothing.ci_high) == (0.0, 0.0, 0.0)
+    assert next(one for one in once[1].further if one.name == "psnr").value is None
 
 
-def test_an_image_without_structure_matches_by_chance_alone() -> None:
-    pool = np.random.default_rng(0).random((5, SIZE, SIZE))
-    flat = np.full((SIZE, SIZE), 0.5)
-    cases = [InversionCase("a", 0, flat), InversionCase("b", 1, flat)]
-    _, rank = evaluate_gradient_inversion(
-        cases, flat, pool, name="x", setting="", budget="", attacker_subjects=1, seconds=0.0
-    )
+def test_an_image_without_structure_is_named_by_chance_alone() -> None:
+    pool = np.random.default_rng(0).random((6, SIZE, SIZE))
+    flat = np.full((1, SIZE, SIZE), 0.5)
+    cases = [InversionCase("a", pool[0], flat), InversionCase("b", pool[1], flat)]
+    rank = evaluate_gradient_inversion(
+        cases, pool[2:].mean(axis=0), pool[2:], attacker_subjects=1, seconds=0.0, **OPTIONS
+    )[0]
+    assert rank.chance == 0.2
     assert rank.value == pytest.approx(rank.chance)
     with pytest.raises(TooFewSubjectsError):
-        evaluate_gradient_inversion(
-            cases[:1], flat, pool, name="x", setting="", budget="", attacker_subjects=1, seconds=0.0
-        )
-    with pytest.raises(ShapeError, match="pool"):
-        evaluate_gradient_inversion(
-            cases, flat, pool[:1], name="x", setting="", budget="", attacker_subjects=1, seconds=0.0
-        )
+        evaluate_gradient_inversion(cases[:1], flat[0], pool[2:], attacker_subjects=1, seconds=0.0, **OPTIONS)
+    with pytest.raises(ShapeError, match="others"):
+        evaluate_gradient_inversion(cases, flat[0], pool[:0], attacker_subjects=1, seconds=0.0, **OPTIONS)
+
+
+def test_reconstructions_of_nothing_name_nobody_more_often_than_guessing() -> None:
+    rng = np.random.default_rng(0)
+    pool = rng.random((300, 40))
+    cases = [InversionCase(str(n), pool[n], rng.random((4, 40)), n % 4) for n in range(150)]
+    rank, *rest = evaluate_gradient_inversion(
+        cases, pool[150:].mean(axis=0), pool[150:], gallery=10, attacker_subjects=1, seconds=0.0, **OPTIONS
+    )
+    assert not rest
+    assert rank.ci_low < 0.1 < rank.ci_high
+
+
+def test_galleries_are_averaged_over_all_that_can_be_drawn() -> None:
+    rng = np.random.default_rng(1)
+    pool = rng.random((22, 40))
+    rebuilt = 0.3 * pool[:2] + rng.random((2, 40))
+    prior = rng.random(40)
+    cases = [InversionCase(str(n), pool[n], rebuilt[n : n + 1]) for n in range(2)]
+    whole = evaluate_gradient_inversion(cases, prior, pool[2:], gallery=6, attacker_subjects=1, seconds=0.0, **OPTIONS)
+    drawn = [rng.permutation(20)[:5] for _ in range(600)]
+    some = [
+        evaluate_gradient_inversion(cases, prior, pool[2:][d], gallery=6, attacker_subjects=1, seconds=0.0, **OPTIONS)
+        for d in drawn
+    ]
+    assert whole[0].value == pytest.approx(np.mean([rows[0].value for rows in some]), abs=0.04)
+
+
+def test_what_targets_alone_tell_names_nobody() -> None:
+    rng = np.random.default_rng(2)
+    looks = rng.random((120, 60))
+    told = 2 * rng.random((120, 60))  # what the target says of each image
+    pool = looks + told
+    prior, others = pool[80:100].mean(axis=0), pool[60:80]
+
+    def named(rebuilt: NDArray[np.float64], twins: NDArray[np.float64] | None) -> float:
+        cases = [
+            InversionCase(str(n), pool[n], rebuilt[n : n + 1], 0, None if twins is None else twins[n : n + 1])
+            for n in range(60)
+        ]
+        rows = evaluate_gradient_inversion(cases, prior, others, attacker_subjects=20, seconds=0.0, **OPTIONS)
+        return rows[0].value
+
+    twin, again = (told + 2 * rng.random(told.shape) for _ in range(2))
+    assert named(again, None) > 0.5
+    assert named(again, twin) < 0.15
+    assert named(pool + rng.random(pool.shape), twin) > 0.5

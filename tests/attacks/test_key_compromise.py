@@ -45,6 +45,28 @@ def test_without_an_inverse_only_gradients_are_left() -> None:
     assert found[0].value > 0.3
 
 
+def test_the_key_makes_pairs_to_learn_from_where_there_is_no_inverse() -> None:
+    options = {"mode": "folding", "kappa": 1.5, "omega": (1.0, 2.0), "rounds": 1}
+    transform, released, clear, subjects = case((16,), **options)
+    own = np.random.default_rng(1).normal(size=(400, 16))
+    found = evaluate_key_compromise(transform, released, clear, subjects, seed=0, steps=1, draws=50, own=own)
+    learned = found[-1]
+    assert (learned.name, learned.budget) == ("regression on self-made pairs", "400 pairs")
+    assert learned.ci_high < 0.9
+    wrong = case((16,), key=2, **options)[0]
+    lost = evaluate_key_compromise(wrong, released, clear, subjects, seed=0, steps=1, draws=50, own=own)[-1]
+    assert lost.value > 0.95
+
+
+def test_a_single_number_is_named_by_its_size() -> None:
+    _, _, clear, subjects = case((1,))
+    transform = KeyedNonlinearTransform(ContextKey(bytes([1] * 32)), (1,), TransformSettings())
+    exact = evaluate_key_compromise(
+        transform, transform(torch.from_numpy(clear)).numpy(), clear, subjects, seed=0, steps=1, draws=50
+    )[0]
+    assert exact.further[2].value == 1
+
+
 def test_statistics_give_gradients_their_unit() -> None:
     _, _, clear, subjects = case((16,))
     wide = 50 + 40 * clear
@@ -71,5 +93,7 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         evaluate_key_compromise(transform, released, clear, subjects, seed=0, steps=0)
     with pytest.raises(ShapeError, match="one shape"):
         evaluate_key_compromise(transform, released, clear[:, :4], subjects, seed=0)
+    with pytest.raises(ShapeError, match="own features"):
+        evaluate_key_compromise(transform, released, clear, subjects, seed=0, own=clear[:3])
     with pytest.raises(ShapeError, match="one per channel"):
         evaluate_key_compromise(transform, released, clear, subjects, seed=0, mean=[0.0])

@@ -65,6 +65,16 @@ def test_more_anchors_link_better_across_nonlinear_keys() -> None:
     assert many > 0.8
 
 
+def test_a_key_that_turns_every_sign_round_does_not_hide_a_person() -> None:
+    features, subjects = persons(60, WIDTH)
+    found = evaluate_linkage(features, -features, subjects, seed=0, draws=50, anchors=(4,))
+    turned = row(found, "cross-key cosine", "turned round")
+    straight = row(evaluate_linkage(features, features, subjects, seed=0, draws=50, anchors=(4,)), "cross-key cosine")
+    assert turned.value == pytest.approx(straight.value)
+    assert turned.value > 0.8
+    assert turned.ci_low <= turned.value <= turned.ci_high
+
+
 def test_invariants_link_an_image_with_itself_across_orthogonal_keys() -> None:
     features, subjects = persons(20, 8, 8, 8)
     results = evaluate_linkage(

@@ -2,23 +2,24 @@ import numpy as np
 import pytest
 import torch
 
+from medfl.attacks.feature_views import pooled
+from medfl.attacks.linear_attackers import CosineAttacker, EuclidAttacker, LdaAttacker
+from medfl.attacks.network_attackers import PairClassifierAttacker, SiameseAttacker
 from medfl.attacks.pairs import Attacker, held_out_pairs, verification_pairs
-from medfl.attacks.reidentification import (
-    CosineAttacker,
-    EuclidAttacker,
-    LdaAttacker,
-    PairClassifierAttacker,
-    SiameseAttacker,
-    default_attackers,
-    evaluate_reidentification,
-    pooled,
-)
+from medfl.attacks.reidentification import default_attackers, evaluate_reidentification, fitted_attacks
+from medfl.attacks.score_fusion import FusionAttacker
+from medfl.attacks.statistics import cluster_bootstrap_auc
 from medfl.errors import ConfigError, ShapeError, TooFewSubjectsError
 from medfl.results.attack import AttackResult, best_retrained
 
 SEED = 3
 NAIVE: list[Attacker] = [CosineAttacker(), EuclidAttacker()]
-TRAINED: list[Attacker] = [LdaAttacker(SEED), PairClassifierAttacker(SEED), SiameseAttacker(SEED)]
+TRAINED: list[Attacker] = [
+    LdaAttacker(SEED),
+    PairClassifierAttacker(SEED),
+    SiameseAttacker(SEED),
+    FusionAttacker(SEED),
+]
 EVERYONE = pytest.mark.parametrize("attacker", NAIVE + TRAINED, ids=lambda attacker: attacker.name)
 LEARNERS = pytest.mark.parametrize("attacker", TRAINED, ids=lambda attacker: attacker.name)
 
@@ -52,9 +53,16 @@ def test_every_attacker_succeeds_where_features_name_the_person(attacker: Attack
 
 @EVERYONE
 def test_every_attacker_fails_on_noise(attacker: Attacker) -> None:
-    found = attacked(attacker, persons(50, identity=0), persons(60, identity=0, seed=1))
-    assert found.ci_low <= 0.5 <= found.ci_high
-    assert found.ci_high - found.ci_low < 0.2
+    scorer = attacker.fit(*persons(50, identity=0))
+    found = []
+    for seed in range(1, 5):
+        strangers, names = persons(60, identity=0, seed=seed)
+        pairs = verification_pairs(names, np.random.default_rng(SEED), 1500)
+        scores, first, second = scorer.of_pairs(strangers, pairs), names[pairs.first], names[pairs.second]
+        found.append(cluster_bootstrap_auc(scores, first, second, 200, np.random.default_rng(SEED)))
+    assert sum(one.low <= 0.5 <= one.high for one in found) >= 3  # each misses in one of twenty
+    assert abs(np.mean([one.value for one in found]) - 0.5) < 0.03  # three standard errors
+    assert all(one.high - one.low < 0.2 for one in found)
 
 
 @EVERYONE
@@ -201,10 +209,33 @@ def test_the_best_attacker_is_chosen_on_the_attackers_own_subjects_never_on_the_
         best_retrained(results, impostors="matched")
 
 
+def test_no_score_changes_with_the_names_of_test_subjects() -> None:
+    known, (strangers, names) = persons(30, noise=1.0), persons(20, seed=1)
+    shuffled = np.random.default_rng(4).permutation(names)
+    attackers = [LdaAttacker(SEED), FusionAttacker(SEED)]
+    one, other = (
+        fitted_attacks(*known, strangers, own, seed=SEED, draws=50, attackers=attackers) for own in (names, shuffled)
+    )
+    for first, second in zip(one, other, strict=True):
+        assert first.result.validation == second.result.validation
+        np.testing.assert_array_equal(
+            first.scorer(strangers[::2], strangers[1::2]), second.scorer(strangers[::2], strangers[1::2])
+        )
+
+
+def test_the_scorer_behind_a_result_is_fitted_on_all_subjects_of_the_attacker() -> None:
+    known, (strangers, names) = persons(20), persons(10, noise=1.0, seed=1)
+    (found,) = fitted_attacks(*known, strangers, names, seed=SEED, draws=50, attackers=[LdaAttacker(SEED)])
+    again = LdaAttacker(SEED).fit(*known)
+    np.testing.assert_array_equal(found.scorer(strangers[:9], strangers[9:18]), again(strangers[:9], strangers[9:18]))
+    pairs = verification_pairs(names, np.random.default_rng(SEED), 20_000)
+    assert found.result.value == again.area(strangers, pairs)
+
+
 def test_naive_attackers_come_first_and_every_name_is_used_once() -> None:
     attackers = default_attackers(0)
-    assert [one.knowledge for one in attackers] == ["naive"] * 2 + ["re-trained"] * 3
-    assert len({one.name for one in attackers}) == 5
+    assert [one.knowledge for one in attackers] == ["naive"] * 2 + ["re-trained"] * 4
+    assert len({one.name for one in attackers}) == 6
 
 
 def test_held_out_subjects_are_strangers_to_the_rest() -> None:

@@ -73,6 +73,16 @@ def test_several_samples_of_a_subject_count_as_one_subject() -> None:
     assert positive.passed
 
 
+def test_many_samples_of_a_subject_leave_a_positive_control() -> None:
+    generator = np.random.default_rng(0)
+    features, subjects = generator.standard_normal((1200, 40)), np.repeat(np.arange(24), 50)
+    sums = {"counts": np.array([600.0]), "cross": features[:600].T @ features[:600]}
+    results, (positive, null) = evaluate_released_sums(sums, features, subjects < 12, subjects, seed=0, draws=100)
+    assert positive.passed
+    assert null.passed
+    assert results[0].value > 0.9
+
+
 def test_what_does_not_fit_is_refused() -> None:
     arrays = {"counts": np.ones(1), "cross": np.eye(3)}
     names = [f"s{number}" for number in range(10)]

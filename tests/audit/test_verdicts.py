@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from medfl.audit.verdicts import verdicts
+from medfl.audit.verdicts import furthest, verdicts
+from medfl.audit.wording import reason_text
 from medfl.governance.policy import QUESTION_FAMILIES, AuditPolicy
 from medfl.results.report import FamilyOutcome, Verdict
 from tests.audit.reports import attack, family, idle, report
@@ -96,3 +97,26 @@ def test_anonymous_is_never_a_status() -> None:
     facts = report().verdicts[0].model_dump()
     with pytest.raises(ValidationError):
         Verdict.model_validate(facts | {"status": "anonymous"})
+
+
+def test_every_answer_says_its_reason_as_a_code_too() -> None:
+    cases = {
+        "over margin": [family("re-identification", attack(0.7))],
+        "void": [family("re-identification", attack(0.5), null=False)],
+        "not run": [family("re-identification", attack(0.5)), idle("linkage", "failed")],
+        "weak": [family("re-identification", attack(0.5), positive=False)],
+        "nothing to attack": [],
+        "too few": [family("re-identification", attack(0.54))],
+        "under margin": [family("re-identification", attack(0.51))],
+    }
+    for code, families in cases.items():
+        found = linkability(*families)
+        assert found.reason_code == code
+        assert found.reason == reason_text(code, found.reason_arguments, "en")
+        assert found.limit == (None if found.strongest == "" else 0.55)
+
+
+def test_the_furthest_attack_is_counted_in_steps_from_its_own_baseline_to_its_margin() -> None:
+    linked, named = attack(0.6), attack(0.12, metric="rank_1", chance=0.01)
+    assert furthest([linked, named], AuditPolicy()) == linked
+    assert furthest([], AuditPolicy()) is None

@@ -9,6 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from medfl.attacks.metrics_channel import (
+    differences,
+    fit_overlaps,
+    guess_rate,
+    hit_rate,
+    overlap_scores,
+    spread_in_cells,
+)
 from medfl.evaluation.classification import ClassificationTask
 from medfl.evaluation.classification_sums import sums_from_predictions
 from medfl.evaluation.classification_wire import flatten_sums
@@ -18,16 +26,7 @@ from medfl.evaluation.score_histogram import CELLS, histogram_from_scores
 from medfl.evaluation.segmentation import CASE_FIELDS, SegmentationTask
 from medfl.evaluation.segmentation_sums import blocks_from_studies
 
-from .channel_attacks import (
-    differences,
-    fit_overlaps,
-    guess_rate,
-    hit_rate,
-    lone_draws,
-    meet_in_the_middle,
-    overlap_scores,
-    spell_out,
-)
+from .channel_attacks import lone_draws, meet_in_the_middle, spell_out
 
 pytestmark = pytest.mark.slow
 
@@ -227,11 +226,7 @@ def probabilities(generator: np.random.Generator, n: int) -> tuple[np.ndarray, n
 def cell_claims(low: np.ndarray, high: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Spread the claims of each cell evenly over it, in logits."""
     edges = np.linspace(-8, 8, CELLS + 1)
-    parts = [
-        edges[a] + (edges[b] - edges[a]) * (np.arange(count) + 0.5) / count
-        for a, b, count in zip(low, high, counts, strict=True)
-    ]
-    return np.asarray(1 / (1 + np.exp(-np.concatenate(parts))))
+    return np.asarray(1 / (1 + np.exp(-spread_in_cells(edges[low], edges[high], counts))))
 
 
 def histogram_rates(n: int, *, careless: bool) -> tuple[list[float], list[float]]:

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.display_arms import arms_figure
 from medfl.config.privacy import GaussianStage, PlainNoiseStage
 from medfl.config.reading import parse_config
 from medfl.config.settings import Config
-from medfl.errors import ConfigError
+from medfl.errors import AuditError, ConfigError
+from medfl.results.arms import ArmResult, ArmTable, Utility
 from pipelines.arms import ARMS, HEAD_ONLY, with_arm
 from pipelines.compare_arms import PREDICTIONS_ONLY, WantedArms, comparable, compare_arms
+from tests.audit.reports import attack
 
 TEXT = """\
 name: tiny_arms
@@ -68,6 +71,37 @@ def test_arms_that_mean_nothing_are_refused(config: Config) -> None:
     assert "permutation" not in comparable(config)
 
 
+def arm(
+    name: str, found: float | None, utility: float = 0.9, seed: int = 0, epsilon: float = float("inf")
+) -> ArmResult:
+    naive, weaker = attack(0.99, knowledge="naive"), attack(0.98, validation=0.1)
+    return ArmResult(
+        arm=name,
+        seed=seed,
+        epsilon=epsilon,
+        channels=2,
+        utility=Utility(name="auroc", value=utility, ci_low=utility - 0.01, ci_high=utility + 0.01, n=40),
+        attacks=() if found is None else (naive, weaker, attack(found)),
+        bytes_up=1,
+        seconds=1.0,
+        milliseconds_per_study=1.0,
+    )
+
+
+def test_arms_are_drawn_by_the_retrained_attacker_and_averaged_over_seeds() -> None:
+    rows = (arm("none", 0.8), arm("none", 0.6, 0.8, seed=1), arm("gaussian", 0.55, epsilon=2.0), arm(HEAD_ONLY, None))
+    alt = arms_figure(ArmTable(config="x", rows=rows)).alt
+    assert (
+        "none: auroc 0.850 [0.790, 0.910], AUC of the re-trained attacker, re-identification 0.700 [0.580, 0.820]"
+        in alt
+    )
+    assert "gaussian, epsilon 2: auroc 0.900" in alt
+    assert "The margin is 0.55." in alt
+    assert HEAD_ONLY not in alt
+    with pytest.raises(AuditError, match="at least one arm"):
+        arms_figure(ArmTable(config="x", rows=rows[3:]))
+
+
 @pytest.mark.slow
 def test_the_table_shows_utility_attackers_and_what_left(config: Config, tmp_path: Path) -> None:
     wanted = WantedArms(("none", "bottleneck+knt", "gaussian", HEAD_ONLY, PREDICTIONS_ONLY), epsilons=(2.0, 4.0))
@@ -84,5 +118,8 @@ def test_the_table_shows_utility_attackers_and_what_left(config: Config, tmp_pat
     # the attackers must succeed on clear features of phantoms, whose anatomy persists, else nothing here means anything
     assert max(attack.ci_low for attack in clear.attacks) > 0.6
     assert (tmp_path / "arms.json").exists()
+    drawn = arms_figure(table).alt
+    assert all(f"{name}: auroc" in drawn for name in ("none", "bottleneck+knt", PREDICTIONS_ONLY))
+    assert HEAD_ONLY not in drawn
     again = compare_arms(config, wanted, tmp_path)
     assert [row.utility for row in again.rows] == [row.utility for row in table.rows]

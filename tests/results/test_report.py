@@ -9,7 +9,7 @@ from medfl.errors import AuditError
 from medfl.results.audit_store import AuditStore, parse_report, report_bytes
 from medfl.results.decision import Decision
 from medfl.results.privacy import Release
-from medfl.results.report import AuditReport
+from medfl.results.report import AuditReport, Curve, PictureDigest
 from tests.audit.reports import report
 
 
@@ -72,3 +72,21 @@ def test_a_decision_names_real_days(day: str) -> None:
     assert Decision.model_validate(facts).expires == "not stated"
     with pytest.raises(ValidationError):
         Decision.model_validate(facts | {"expires": day})
+
+
+def test_a_curve_has_as_many_values_as_places() -> None:
+    facts = {"name": "ridge", "kind": "anchors", "x": (4.0, 16.0), "y": (0.6, 0.7), "metric": "auc"}
+    assert Curve.model_validate(facts).y_low == ()
+    Curve.model_validate(facts | {"y_low": (0.5, 0.6), "y_high": (0.7, 0.8)})
+    with pytest.raises(ValidationError, match="same length"):
+        Curve.model_validate(facts | {"y": (0.6,)})
+    for wrong in ({"y_low": (0.5, 0.6)}, {"y_low": (0.5,), "y_high": (0.7,)}):
+        with pytest.raises(ValidationError, match="as long as y"):
+            Curve.model_validate(facts | wrong)
+
+
+def test_a_report_names_pictures_and_holds_none() -> None:
+    named = PictureDigest(name="decoder", caption="The best of 60.", sha256="0" * 64)
+    given = report().model_copy(update={"pictures": (named,)})
+    assert parse_report(report_bytes(given)) == given
+    jsonschema.validate(json.loads(report_bytes(given)), AuditReport.model_json_schema(by_alias=True))
