@@ -10,6 +10,7 @@ from medfl.errors import (
     NetworkError,
     RunFolderError,
 )
+from medfl.governance.ledger_errors import LedgerExhaustedError
 
 OK = 0
 FAILED = 1
@@ -18,8 +19,10 @@ CONFIGURATION = 3
 DATA = 4
 NETWORK = 5
 AUTHENTICATION = 6
+EXHAUSTED = 7
 
 _CODES: tuple[tuple[type[MedFLError], int], ...] = (
+    (LedgerExhaustedError, EXHAUSTED),
     (ConfigError, CONFIGURATION),
     (DataError, DATA),
     (NetworkError, NETWORK),

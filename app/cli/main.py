@@ -13,6 +13,7 @@ from app.cli.data import data_app
 from app.cli.exit_codes import FAILED, exit_code
 from app.cli.export import export
 from app.cli.key import key_app
+from app.cli.ledger import ledger_app
 from app.cli.run import compare, demo, predict, run
 from medfl.errors import MedFLError
 
@@ -26,6 +27,7 @@ cli = typer.Typer(
 cli.add_typer(data_app, name="data")
 cli.add_typer(key_app, name="key")
 cli.add_typer(audit_app, name="audit")
+cli.add_typer(ledger_app, name="ledger")
 cli.command()(demo)
 cli.command()(run)
 cli.command()(compare)

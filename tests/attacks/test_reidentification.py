@@ -55,13 +55,13 @@ def test_every_attacker_succeeds_where_features_name_the_person(attacker: Attack
 def test_every_attacker_fails_on_noise(attacker: Attacker) -> None:
     scorer = attacker.fit(*persons(50, identity=0))
     found = []
-    for seed in range(1, 5):
+    for seed in range(1, 11):
         strangers, names = persons(60, identity=0, seed=seed)
         pairs = verification_pairs(names, np.random.default_rng(SEED), 1500)
         scores, first, second = scorer.of_pairs(strangers, pairs), names[pairs.first], names[pairs.second]
         found.append(cluster_bootstrap_auc(scores, first, second, 200, np.random.default_rng(SEED)))
-    assert sum(one.low <= 0.5 <= one.high for one in found) >= 3  # each misses in one of twenty
-    assert abs(np.mean([one.value for one in found]) - 0.5) < 0.03  # three standard errors
+    assert sum(one.low <= 0.5 <= one.high for one in found) >= 7  # each misses in one of twenty
+    assert abs(np.mean([one.value for one in found]) - 0.5) < 0.018  # three standard errors
     assert all(one.high - one.low < 0.2 for one in found)
 
 
