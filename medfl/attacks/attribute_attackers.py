@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfl.attacks.feature_views import flattened, pooled
 from medfl.attacks.pairs import Features, Floats
-from medfl.attacks.reidentification import flattened, pooled
 from medfl.attacks.statistics import auc
 from medfl.errors import TooFewSubjectsError
 

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medfl.attacks.feature_views import flattened as flattened
-from medfl.attacks.feature_views import pooled as pooled
 from medfl.attacks.linear_attackers import CosineAttacker, EuclidAttacker, LdaAttacker
 from medfl.attacks.network_attackers import PairClassifierAttacker, SiameseAttacker
 from medfl.attacks.pairs import Attacker, Features, Scorer, held_out_pairs, verification_pairs
