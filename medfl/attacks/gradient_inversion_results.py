@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from medfl.attacks.attributes import percentiles
 from medfl.attacks.image_similarity import psnr, ssim
+from medfl.attacks.similarity_gain import similarity_gain, similarity_measure
 from medfl.errors import ShapeError, TooFewSubjectsError
-from medfl.results.attack import AttackResult, Measure
+from medfl.results.attack import AttackResult
 
 _Floats = NDArray[np.float64]
 _LEVEL = 0.95
-_LEAST_PRIOR = 0.05
 _NOTHING_LEFT = 1e-6
 
 
@@ -156,18 +157,18 @@ def _check(cases: Sequence[InversionCase], prior: NDArray[np.floating], others: 
 
 def _gain_row(rank: AttackResult, table: _Floats, resampled: _Floats) -> AttackResult:
     means = table.mean(axis=0)
-    low, high = _percentiles(_gain(resampled[:, 0], resampled[:, 1]))
+    low, high = percentiles(similarity_gain(resampled[:, 0], resampled[:, 1]))
     labels = ("ssim", "ssim_of_prior", "psnr", "psnr_of_prior")
     return rank.model_copy(
         update={
             "metric": "ssim_gain",
-            "value": float(_gain(means[0], means[1])),
+            "value": float(similarity_gain(means[0], means[1])),
             "ci_low": low,
             "ci_high": high,
             "chance": 0.0,
             "baseline": "mean of the attacker's own images",
             "negatives": 0,
-            "further": tuple(_measure(label, means[at], resampled[:, at]) for at, label in enumerate(labels)),
+            "further": tuple(similarity_measure(label, means[at], resampled[:, at]) for at, label in enumerate(labels)),
         }
     )
 
@@ -213,19 +214,3 @@ def _remaining(images: NDArray[np.floating], known: _Floats) -> _Floats:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     left = norms > _NOTHING_LEFT * sizes
     return np.asarray(np.where(left, vectors / np.where(left, norms, 1.0), 0.0))
-
-
-def _gain(found: _Floats, prior: _Floats) -> _Floats:
-    return (found - prior) / np.maximum(prior, _LEAST_PRIOR)
-
-
-def _percentiles(values: _Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return float(low), float(high)
-
-
-def _measure(label: str, value: float, resampled: _Floats) -> Measure:
-    if not np.isfinite(value):
-        return Measure(name=label, value=None, note="an image was reproduced exactly, which has no finite PSNR")
-    low, high = _percentiles(resampled)
-    return Measure(name=label, value=float(value), ci_low=low, ci_high=high)

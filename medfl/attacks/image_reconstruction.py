@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medfl.attacks.attributes import percentiles
 from medfl.attacks.division import divide
 from medfl.attacks.feature_inversion import aligned_rows
 from medfl.attacks.image_decoders import (
@@ -27,12 +28,11 @@ from medfl.attacks.image_matching import Compare, best_comparison, correlation, 
 from medfl.attacks.image_similarity import psnr, ssim
 from medfl.attacks.pairs import Features, Floats
 from medfl.attacks.rates import no_narrower_than_exact
-from medfl.attacks.statistics import LEVEL
+from medfl.attacks.similarity_gain import similarity_gain, similarity_measure
 from medfl.errors import ConfigError, ShapeError
 from medfl.results.attack import AttackResult, Measure
 
 _HELD_OUT = 0.25
-_LEAST_PRIOR = 0.05
 _SIMILARITIES = ("ssim", "ssim_of_prior", "psnr", "psnr_of_prior")
 
 
@@ -190,13 +190,13 @@ class _Judge:
         drawn = np.random.default_rng(self.seed).integers(len(table), size=(self.draws, len(table)))
         resampled = np.stack([table[one].mean(axis=0) for one in drawn])
         means = table.mean(axis=0)
-        low, high = _percentiles(_gain(resampled))
+        low, high = percentiles(similarity_gain(resampled[:, 0], resampled[:, 1]))
         gain = AttackResult(
             family="inversion",
             name="",
             knowledge="re-trained",
             metric="ssim_gain",
-            value=float(_gain(means[None])[0]),
+            value=float(similarity_gain(means[0], means[1])),
             ci_low=low,
             ci_high=high,
             chance=0.0,
@@ -205,7 +205,9 @@ class _Judge:
             positives=len(table),
             negatives=0,
             attacker_subjects=0,
-            further=tuple(_measure(label, means[at], resampled[:, at]) for at, label in enumerate(_SIMILARITIES)),
+            further=tuple(
+                similarity_measure(label, means[at], resampled[:, at]) for at, label in enumerate(_SIMILARITIES)
+            ),
             seconds=0.0,
         )
         low, high = self._rate(means[4], resampled[:, 4])
@@ -249,7 +251,7 @@ class _Judge:
         )
 
     def _rate(self, value: float, resampled: Floats) -> tuple[float, float]:
-        return no_narrower_than_exact(float(value), *_percentiles(resampled), len(self.originals))
+        return no_narrower_than_exact(float(value), *percentiles(resampled), len(self.originals))
 
 
 def _decoders(released: Features) -> tuple[tuple[str, Fit], ...]:
@@ -266,19 +268,3 @@ def _held_out(names: NDArray[np.str_], is_own: NDArray[np.bool_], seed: int) -> 
 
 def _clipped(decode: Decoder, low: float, high: float) -> Decoder:
     return lambda new: np.clip(decode(new), low, high)
-
-
-def _gain(means: Floats) -> Floats:
-    return np.asarray((means[:, 0] - means[:, 1]) / np.maximum(means[:, 1], _LEAST_PRIOR))
-
-
-def _percentiles(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def _measure(label: str, value: float, resampled: Floats) -> Measure:
-    if not np.isfinite(value):
-        return Measure(name=label, value=None, note="an image was reproduced exactly, which has no finite PSNR")
-    low, high = _percentiles(resampled)
-    return Measure(name=label, value=float(value), ci_low=low, ci_high=high)
