@@ -24,8 +24,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from monai.losses.dice import DiceCELoss
-from torch import Tensor, nn
+from torch import nn
 
 from medfl.config.reading import load_config
 from medfl.networks.backbones import EFFICIENTNET_FEATURES
@@ -37,7 +36,7 @@ from medfl.privacy.keystream import KEY_BYTES, Keystream
 from medfl.privacy.protector import NoProtection
 from medfl.privacy.subject_gradients import METHODS, WRITES_NOTHING_OUT, Loss, SubjectBatch
 from medfl.training.allocator import keep_freed_memory
-from medfl.training.losses import classification_loss
+from medfl.training.losses import classification_loss, study_segmentation_loss
 from medfl.training.optimizers import AdamW
 from pipelines.build import build_pipeline
 from pipelines.pipeline import Pipeline
@@ -137,7 +136,7 @@ def _work(task: str, subjects: int | None) -> Work:
     else:
         image = torch.randn(count, config.preprocessing.channels, *pipeline.patch, generator=generator)
         target = torch.randint(0, 3, (count, 1, *pipeline.patch), generator=generator)
-        loss = _dice_and_cross_entropy()
+        loss = study_segmentation_loss()
     return Work(network, loss, SubjectBatch(image, target, torch.arange(count)))
 
 
@@ -145,17 +144,6 @@ def _encoder(pipeline: Pipeline[Any]) -> nn.Module:
     if pipeline.encoder is None:
         raise ValueError("the network must have a frozen backbone")
     return pipeline.encoder
-
-
-def _dice_and_cross_entropy() -> Loss:
-    """Return the segmentation loss with Dice per study instead of over the batch."""
-    loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
-
-    def mean_over_studies(logits: Tensor, target: Tensor) -> Tensor:
-        value: Tensor = loss(logits, target)
-        return value
-
-    return mean_over_studies
 
 
 def _plain(work: Work) -> Callable[[], None]:

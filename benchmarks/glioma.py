@@ -148,7 +148,7 @@ def _federated(config: Config, prepared: Prepared) -> tuple[Dice, Dice]:
     rounds = config.training.rounds
     model: Arrays = dict(prepared.start)
     with grid.open():
-        hub = Hub(grid, build_strategy(config, prepared.pipeline.network), Limits(1, 3600, 60))
+        hub = Hub(grid, build_strategy(config, prepared.pipeline.network, sites=len(grid.nodes)), Limits(1, 3600, 60))
         hub.gather(len(prepared.programs))
         for number in range(1, rounds + 1):
             model = hub.train(number, rounds, model).model

@@ -1,4 +1,6 @@
-"""Protections under comparison, each as a change to one configuration."""
+"""Protections under comparison, each as a change to one configuration: of shared features, or of shared weights."""
+
+from pydantic import TypeAdapter
 
 from medfl.config.network import EfficientNetNetwork
 from medfl.config.privacy import (
@@ -11,6 +13,7 @@ from medfl.config.privacy import (
     Protection,
 )
 from medfl.config.settings import Config
+from medfl.config.training_privacy import NoTrainingPrivacy, TrainingPrivacy
 from medfl.errors import ConfigError
 
 ARMS = (
@@ -27,9 +30,13 @@ ARMS = (
     "projection",
     "quantise",
 )
+WEIGHT_ARMS = ("none", "dp_sgd", "dp_updates", "dp_fedavg")
+"""Differential privacy of training, where sites share weights."""
 HEAD_ONLY = "head-only"
 """Weight mode on the same frozen backbone: sites share the head's weights and no feature."""
-DP_ARMS = ("gaussian", "bottleneck+gaussian", "knt+gaussian")
+DP_ARMS = ("gaussian", "bottleneck+gaussian", "knt+gaussian", *WEIGHT_ARMS[1:])
+_DELTA = 1e-5
+_PRIVACY: TypeAdapter[TrainingPrivacy] = TypeAdapter(TrainingPrivacy)
 _STD = 1.0
 _BITS = 2
 _PROJECTED = 4
@@ -41,21 +48,20 @@ def with_arm(config: Config, arm: str, *, epsilon: float = 8.0, std: float = _ST
     Parameters
     ----------
     config : Config
-        With sharing 'features'.
     arm : str
-        One of `ARMS`, or `HEAD_ONLY`.
+        With sharing 'features' one of `ARMS`, or `HEAD_ONLY`; with sharing 'weights' one of `WEIGHT_ARMS`.
     epsilon : float
-        Of the arms with the Gaussian mechanism.
+        Of the arms with differential privacy.
     std : float
         Of "matched-noise", in units of one standard deviation.
 
     Raises
     ------
     ConfigError
-        If there is no such arm, or the configuration shares weights.
+        If there is no such arm for what the configuration shares.
     """
-    if config.sharing != "features":
-        raise ConfigError("Arms are protections of shared features; the configuration needs sharing: features.")
+    if config.sharing == "weights":
+        return _with_private_training(config, arm, epsilon)
     if arm == HEAD_ONLY:
         return config.model_copy(update={"sharing": "weights", "protection": Protection()})
     if arm not in ARMS:
@@ -72,6 +78,18 @@ def with_arm(config: Config, arm: str, *, epsilon: float = 8.0, std: float = _ST
         keyed=_keyed(arm, keyed),
     )
     return config.model_copy(update={"protection": protection})
+
+
+def _with_private_training(config: Config, arm: str, epsilon: float) -> Config:
+    if arm not in WEIGHT_ARMS:
+        raise ConfigError(
+            f"--arms of a configuration that shares weights must be of {', '.join(WEIGHT_ARMS)}, got {arm!r}; "
+            "protections of features need sharing: features."
+        )
+    if arm == "none":
+        return config.model_copy(update={"privacy": NoTrainingPrivacy()})
+    own = config.privacy.model_dump() if config.privacy.kind == arm else {"kind": arm, "delta": _DELTA}
+    return config.model_copy(update={"privacy": _PRIVACY.validate_python(own | {"epsilon": epsilon})})
 
 
 def _minimize(arm: str, bottleneck: BottleneckStage) -> BottleneckStage | ProjectionStage | None:

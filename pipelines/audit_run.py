@@ -191,7 +191,7 @@ def _report(
         policy_sha256=policy.digest(),
         scope=Scope(
             run=run.config.name,
-            arm=run.config.protection.arm if run.config.sharing == "features" else "none",
+            arm=run.config.arm,
             sharing=run.config.sharing,
             released="protected features, targets and sums"
             if material is not None

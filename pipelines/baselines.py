@@ -1,4 +1,4 @@
-"""What a federation is compared with: all data in one place, and each site alone."""
+"""What a federation is compared with: all data in one place, and each site alone; both without noise."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from medfl.config.settings import Config
+from medfl.config.training_privacy import NoTrainingPrivacy
 from medfl.errors import TooFewSubjectsError
 from medfl.federation.program import Arrays, Order, SiteMemory
 from medfl.results.metrics import RunMetrics
@@ -73,6 +74,7 @@ def judge(config: Config, prepared: Prepared, model_of: Mapping[str, Arrays], sp
             config=config,
             store=None,
             device=program.device,
+            books=None,
         )
         reply = silent.finish(Order(1, 1, model_of[site], {}, {"split": split}), SiteMemory())
         if reply.suppressed:
@@ -113,7 +115,7 @@ def _passes(config: Config) -> int:
 
 def _train(config: Config, prepared: Prepared, name: str, studies: list[Any], *, passes: int) -> Arrays:
     training = config.training.model_copy(update={"rounds": 1, "local_epochs": passes})
-    alone = config.model_copy(update={"training": training})
+    alone = config.model_copy(update={"training": training, "privacy": NoTrainingPrivacy()})
     program = PipelineProgram(
         name,
         prepared.pipeline,
@@ -122,5 +124,6 @@ def _train(config: Config, prepared: Prepared, name: str, studies: list[Any], *,
         config=alone,
         store=None,
         device=next(iter(prepared.programs.values())).device,
+        books=None,
     )
     return program.train(Order(1, 1, prepared.start, {}, {}), SiteMemory()).model

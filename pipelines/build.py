@@ -1,5 +1,6 @@
 """The one place where a `kind` in the settings becomes an object."""
 
+import secrets
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from medfl.config.federation import (
 )
 from medfl.config.settings import Config
 from medfl.config.task import Segmentation
+from medfl.config.training_privacy import DpFedAvg as DpFedAvgSettings
 from medfl.errors import ConfigError
+from medfl.federation.strategies.dp_fedavg import DpFedAvg
 from medfl.federation.strategies.fedadam import FedAdam
 from medfl.federation.strategies.fedavg import FedAvg
 from medfl.federation.strategies.fedbn import FedBN
@@ -21,6 +24,8 @@ from medfl.federation.strategies.fedprox import FedProx
 from medfl.federation.strategies.scaffold import Scaffold
 from medfl.federation.strategies.strategy import Strategy
 from medfl.networks.split_network import SplitNetwork
+from medfl.privacy.keystream import KEY_BYTES, Keystream
+from medfl.privacy.update_accounting import update_noise_for
 from medfl.training.allocator import keep_freed_memory
 from pipelines.classification import ClassificationPipeline
 from pipelines.pipeline import Pipeline
@@ -36,8 +41,12 @@ def build_pipeline(config: Config, device: torch.device) -> Pipeline[Any]:
         return ClassificationPipeline(config, device)
 
 
-def build_strategy(config: Config, network: SplitNetwork) -> Strategy:
-    """Return the aggregation strategy."""
+def build_strategy(config: Config, network: SplitNetwork, *, sites: int) -> Strategy:
+    """Return the aggregation strategy; `sites` is how many the run is planned for."""
+    privacy = config.privacy
+    if isinstance(privacy, DpFedAvgSettings):
+        noise = update_noise_for(privacy.epsilon, privacy.delta, config.training.rounds)
+        return DpFedAvg(privacy.clip, noise, sites, Keystream(secrets.token_bytes(KEY_BYTES)))
     settings = config.federation.strategy
     match settings:
         case FedAvgStrategy():

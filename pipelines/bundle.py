@@ -116,7 +116,7 @@ def _whole_model(config: Config, store: RunStore) -> tuple[dict[str, Any], dict[
         )
     network = build_pipeline(config, torch.device("cpu")).network
     model = store.read_model()
-    kept = model.keys() - build_strategy(config, network).shared(model).keys()
+    kept = model.keys() - build_strategy(config, network, sites=1).shared(model).keys()
     if kept:
         raise ConfigError(
             f"A bundle must hold a whole model; with strategy {config.federation.strategy.kind!r} the sites keep "

@@ -89,7 +89,7 @@ class ClassificationPipeline(Pipeline[JudgedStudy]):
         self.network = SplitNetwork(
             backbone, NoProtection(), head, frozen_backbone=isinstance(network, EfficientNetNetwork)
         ).to(device)
-        self.loss = classification_loss()
+        self.loss = self.study_loss = classification_loss()
 
     def feature_head(self, shape: tuple[int, ...]) -> nn.Module:
         """Return a head on vectors (C,) or on maps (C, H, W)."""

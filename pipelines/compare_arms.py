@@ -15,6 +15,7 @@ from medfl.attacks.reidentification import evaluate_reidentification
 from medfl.config.network import EfficientNetNetwork
 from medfl.config.privacy import GaussianStage, PlainNoiseStage
 from medfl.config.settings import Config
+from medfl.config.training_privacy import NoTrainingPrivacy
 from medfl.data.dataset import PreparedStudy
 from medfl.errors import ConfigError, TooFewSubjectsError
 from medfl.evaluation.case_auroc import case_auroc
@@ -23,7 +24,7 @@ from medfl.results.atomic import write_text
 from medfl.results.attack import AttackResult
 from medfl.results.metrics import RunMetrics
 from medfl.results.store import RunStore
-from pipelines.arms import ARMS, DP_ARMS, HEAD_ONLY, with_arm
+from pipelines.arms import ARMS, DP_ARMS, HEAD_ONLY, WEIGHT_ARMS, with_arm
 from pipelines.compare import with_seed
 from pipelines.feature_program import FeatureProgram
 from pipelines.progress import Observer
@@ -35,7 +36,7 @@ _TIMED = 50
 _MASK_GRID = 14
 PREDICTIONS_ONLY = "predictions-only"
 """As head-only; what is attacked is what a site would send if it shared its predictions and nothing else."""
-COMPARABLE = (*ARMS, HEAD_ONLY, PREDICTIONS_ONLY)
+COMPARABLE = (*ARMS, *WEIGHT_ARMS[1:], HEAD_ONLY, PREDICTIONS_ONLY)
 
 Released = Callable[[PipelineProgram, PreparedStudy], NDArray[np.float32]]
 
@@ -73,10 +74,12 @@ class WantedArms:
 
 
 def comparable(config: Config) -> tuple[str, ...]:
-    """Return every arm that means something for these features."""
+    """Return every arm that means something for what is shared."""
+    if config.sharing == "weights":
+        return WEIGHT_ARMS
     network = config.network
     pooled = isinstance(network, EfficientNetNetwork) and network.layer == "pooled"
-    return tuple(arm for arm in COMPARABLE if not (pooled and arm == "permutation"))
+    return tuple(arm for arm in (*ARMS, HEAD_ONLY, PREDICTIONS_ONLY) if not (pooled and arm == "permutation"))
 
 
 def compare_arms(config: Config, wanted: WantedArms, out: Path, observer: Observer | None = None) -> ArmTable:
@@ -85,7 +88,6 @@ def compare_arms(config: Config, wanted: WantedArms, out: Path, observer: Observ
     Parameters
     ----------
     config : Config
-        With sharing 'features'.
     wanted : WantedArms
     out : Path
     observer : Observer or None
@@ -133,7 +135,7 @@ def run_arm(config: Config, arm: str, folder: Path, *, attack: bool, observer: O
     return ArmResult(
         arm=arm,
         seed=config.seed,
-        epsilon=noise.epsilon if isinstance(noise, GaussianStage) else float("inf"),
+        epsilon=_epsilon(config),
         noise_std=noise.std if isinstance(noise, PlainNoiseStage) else 0.0,
         channels=_one(run.prepared).shape[0] if is_features else 0,
         utility=_utility(run.metrics, store, config),
@@ -142,6 +144,14 @@ def run_arm(config: Config, arm: str, folder: Path, *, attack: bool, observer: O
         seconds=seconds,
         milliseconds_per_study=_latency(run.prepared) if is_features else 0.0,
     )
+
+
+def _epsilon(config: Config) -> float:
+    """Return the epsilon of what the arm protects: training, else features; infinity without."""
+    if not isinstance(config.privacy, NoTrainingPrivacy):
+        return config.privacy.epsilon
+    noise = config.protection.noise
+    return noise.epsilon if isinstance(noise, GaussianStage) else float("inf")
 
 
 def _attacked(prepared: Prepared, what: Released, seed: int) -> tuple[AttackResult, ...]:

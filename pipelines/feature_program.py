@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from medfl.privacy.class_sums import ClassSums, class_sums, noised
 from medfl.privacy.directions import fit_directions
 from medfl.results.canonical import sha256
 from medfl.results.store import RunStore
+from pipelines.bookkeeping import SiteBooks
 from pipelines.custody import Custody
+from pipelines.feature_events import features_event, sums_event, unproven
 from pipelines.minimization import Minimization, minimization
 from pipelines.pipeline import Pipeline
 from pipelines.protection import SiteProtection, cut_of, protection_digest
@@ -55,7 +58,7 @@ class FeatureProgram(PipelineProgram):
 
     Parameters
     ----------
-    site, pipeline, studies, manifest, config, store, device
+    site, pipeline, studies, manifest, config, store, device, books
         As in `PipelineProgram`; `studies` hold clear features of the pipeline's frozen encoder.
     custody : Custody
         Where this site finds its keys.
@@ -72,8 +75,11 @@ class FeatureProgram(PipelineProgram):
         store: RunStore | None,
         device: torch.device,
         custody: Custody,
+        books: SiteBooks | None,
     ) -> None:
-        super().__init__(site, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
+        super().__init__(
+            site, pipeline, studies, manifest=manifest, config=config, store=store, device=device, books=books
+        )
         if pipeline.encoder is None:
             raise ConfigError("Sharing features needs a frozen public backbone; this network has none.")
         self.cut = cut_of(pipeline.encoder, config.preprocessing.size)
@@ -91,7 +97,8 @@ class FeatureProgram(PipelineProgram):
         # with noise nothing may depend on how many subjects a class has but the noised counts themselves
         samples = self._samples("train", join_below=0 if stage.epsilon is not None else minimum)
         try:
-            sums = self._summed(stage, samples)
+            with self.spending(0, "sums over features", partial(sums_event, self.config), "train"):
+                sums = self._summed(stage, samples)
         except TooFewSubjectsError:
             return EvaluateReply({}, 0, 0, suppressed=f"a class has fewer than {minimum} subjects")
         if stage.learn == "site":
@@ -109,22 +116,15 @@ class FeatureProgram(PipelineProgram):
             raise ConfigError("Candidates are for a plan with several numbers of directions; this one has one.")
         _only_once(memory, "candidates", order.model)
         samples = self._samples("val", join_below=self.config.evaluation.minimum_subjects)
-        features, labels, subjects = samples.features, samples.labels, samples.subjects
+        labels, subjects = samples.labels, samples.subjects
         minimum = self.config.evaluation.minimum_subjects
         for label in range(self._classes):
             if 0 < len({subject for subject, own in zip(subjects, labels, strict=True) if own == label}) < minimum:
                 return EvaluateReply({}, 0, 0, suppressed=f"a class has fewer than {minimum} subjects")
         if not len(labels):
             return EvaluateReply({}, 0, 0, suppressed="no validation studies")
-        counts = np.bincount(labels, minlength=self._classes).astype(np.float64)
-        right = np.zeros((len(stage.directions), self._classes))
-        for row, k in enumerate(stage.directions):
-            weights, bias = order.model[f"{CANDIDATE}{k}/weights"], order.model[f"{CANDIDATE}{k}/bias"]
-            if weights.shape != (self._classes, self.cut.shape[0]) or bias.shape != (self._classes,):
-                raise ShapeError("candidates must be one linear classifier per number of directions.")
-            predicted = (features @ weights.T + bias).argmax(axis=1)
-            right[row] = np.bincount(labels[predicted == labels], minlength=self._classes)
-        arrays: Arrays = {"right": right, "counts": counts}
+        with self.spending(0, "right answers of candidates", unproven, "val"):
+            arrays = self._right_answers(order, stage, samples)
         self._write_release("choice-of-directions", arrays, "val")
         return EvaluateReply(arrays, len(set(subjects)), len(self._clear["val"]))
 
@@ -147,6 +147,7 @@ class FeatureProgram(PipelineProgram):
             self._check_delta(studies)
             charged = f"{_CHARGED}/{protection.key_id}"
             if charged not in memory.arrays:
+                self._book_features()
                 protection.charge(len(studies))
                 memory.arrays[charged] = np.array(len(studies))
             sealed = seal_release(
@@ -237,6 +238,26 @@ class FeatureProgram(PipelineProgram):
         )
         return sums
 
+    def _book_features(self) -> None:
+        """Book what is about to be sealed; asked for again, the same envelopes tell nothing more."""
+        with self.spending(0, "protected features", partial(features_event, self.config), "train"):
+            pass
+        targets = "labels" if self.config.task.kind == "classification" else "masks"
+        with self.spending(0, f"{targets} of the same studies", unproven, "train"):
+            pass
+
+    def _right_answers(self, order: Order, stage: BottleneckStage, samples: Samples) -> Arrays:
+        features, labels = samples.features, samples.labels
+        counts = np.bincount(labels, minlength=self._classes).astype(np.float64)
+        right = np.zeros((len(stage.directions), self._classes))
+        for row, k in enumerate(stage.directions):
+            weights, bias = order.model[f"{CANDIDATE}{k}/weights"], order.model[f"{CANDIDATE}{k}/bias"]
+            if weights.shape != (self._classes, self.cut.shape[0]) or bias.shape != (self._classes,):
+                raise ShapeError("candidates must be one linear classifier per number of directions.")
+            predicted = (features @ weights.T + bias).argmax(axis=1)
+            right[row] = np.bincount(labels[predicted == labels], minlength=self._classes)
+        return {"right": right, "counts": counts}
+
     def _own(self, order: Order) -> Order:
         return replace(order, model=own_head(order.model, self.site))
 
@@ -249,6 +270,7 @@ class FeatureProgram(PipelineProgram):
                 split: _protected(protection, self.allowed(studies)) for split, studies in self._clear.items()
             }
             self._protection = protection
+            self._private = None
         self.pipeline.cut_at(self.protection.shape, seed=self.config.seed)
 
     def _samples(self, split: str, *, join_below: int) -> Samples:
@@ -298,10 +320,21 @@ def make_program(
     store: RunStore | None,
     device: torch.device,
     custody: Custody,
+    books: SiteBooks | None,
 ) -> PipelineProgram:
     """Return the program that the plan's way of sharing asks for."""
     if config.sharing == "features":
         return FeatureProgram(
-            site, pipeline, studies, manifest=manifest, config=config, store=store, device=device, custody=custody
+            site,
+            pipeline,
+            studies,
+            manifest=manifest,
+            config=config,
+            store=store,
+            device=device,
+            custody=custody,
+            books=books,
         )
-    return PipelineProgram(site, pipeline, studies, manifest=manifest, config=config, store=store, device=device)
+    return PipelineProgram(
+        site, pipeline, studies, manifest=manifest, config=config, store=store, device=device, books=books
+    )

@@ -37,7 +37,7 @@ def feature_releases(config: Config, sites: Sequence[SiteFacts], history: Histor
             found += _of_features(config, record)
         elif record is not None and record.bytes_up:
             what = "protected features and targets that the hub did not use"
-            found.append(_release(site.site, what, site.subjects["train"], non_private(f"refused: {record.refused}")))
+            found.append(release_of(site.site, what, site.subjects["train"], non_private(f"refused: {record.refused}")))
     return tuple(found)
 
 
@@ -55,16 +55,16 @@ def _of_bottleneck(config: Config, site: SiteFacts) -> list[Release]:
     train = site.subjects["train"]
     if stage.learn == "site":
         what = f"{stage.directions[0]} directions learned at this site"
-        return [_release(site.site, what, train, non_private("a fit to this site's studies, without noise"))]
+        return [release_of(site.site, what, train, non_private("a fit to this site's studies, without noise"))]
     what = "sums and cross products of features per class"
     if stage.epsilon is not None:
         event = _gaussian(stage.epsilon, stage.delta, train, 1, "clipped, one vote per subject, noised at the site")
-        return [_release(site.site, what, train, event)]
+        return [release_of(site.site, what, train, event)]
     leak = "with fewer studies than channels they give away whether a known feature vector is among them"
-    releases = [_release(site.site, what, train, non_private(leak))]
+    releases = [release_of(site.site, what, train, non_private(leak))]
     if len(stage.directions) > 1:
         what = "right answers per class for each candidate of the bottleneck"
-        releases.append(_release(site.site, what, site.subjects["val"], non_private("counts without noise")))
+        releases.append(release_of(site.site, what, site.subjects["val"], non_private("counts without noise")))
     return releases
 
 
@@ -80,9 +80,9 @@ def _of_features(config: Config, record: SiteRelease) -> list[Release]:
     features = f"protected features of training studies (arm {config.protection.arm}, {record.studies} studies)"
     targets = "labels" if config.task.kind == "classification" else "masks"
     return [
-        _release(record.site, features, record.subjects, event),
-        _release(record.site, f"{targets} of the same studies", record.subjects, non_private("sent as they are")),
-        _release(
+        release_of(record.site, features, record.subjects, event),
+        release_of(record.site, f"{targets} of the same studies", record.subjects, non_private("sent as they are")),
+        release_of(
             record.site, "number of released subjects and studies", record.subjects, non_private("sent as they are")
         ),
     ]
@@ -104,12 +104,13 @@ def _gaussian(epsilon: float, delta: float, subjects: int, times: int, note: str
     )
 
 
-def _release(site: str, what: str, subjects: int, event: ReleaseEvent) -> Release:
+def release_of(site: str, what: str, subjects: int, event: ReleaseEvent, *, times: int = 1) -> Release:
+    """Return an event as `privacy.json` lists it."""
     return Release(
         site=site,
         what=what,
         subjects=subjects,
-        times=1,
+        times=times,
         mechanism=event.mechanism,
         adjacency=event.adjacency,
         accountant=event.accountant,

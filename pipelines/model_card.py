@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from medfl.config.settings import Config
+from medfl.config.training_privacy import NoTrainingPrivacy
 from medfl.federation.program import SiteFacts
 from medfl.results.history import History
 from medfl.results.metrics import RunMetrics
@@ -63,11 +64,24 @@ def model_card(config: Config, sites: Sequence[SiteFacts], history: History, met
         "## What is not known",
         "",
         "- How it does on scanners, protocols and populations other than those of the sites above.",
-        "- Whether it remembers single subjects: nothing is proven about the weights (epsilon is infinite; see "
-        "privacy.json), so treat them as personal data until an audit says otherwise.",
+        _memory(config),
         "",
     ]
     return "\n".join(lines)
+
+
+def _memory(config: Config) -> str:
+    privacy = config.privacy
+    if isinstance(privacy, NoTrainingPrivacy):
+        return (
+            "- Whether it remembers single subjects: nothing is proven about the weights (epsilon is infinite; see "
+            "privacy.json), so treat them as personal data until an audit says otherwise."
+        )
+    return (
+        f"- Single subjects: training is differentially private per subject ({privacy.kind}), planned for epsilon "
+        f"{privacy.epsilon:g} at delta {privacy.delta:g}; privacy.json says under which adjacency, against whom, and "
+        "what is outside of it."
+    )
 
 
 def _sharing(config: Config) -> str:

@@ -53,6 +53,8 @@ class Pipeline(ABC, Generic[Judged]):
     network : SplitNetwork
         Takes prepared images, or the encoder's features.
     loss : callable
+    study_loss : callable
+        The same as a mean over studies of what each study loses, for gradients of subjects.
     patch : tuple of int or None
         Spatial size of training batches; None takes images as they are.
     device : device
@@ -62,6 +64,7 @@ class Pipeline(ABC, Generic[Judged]):
     encoder: EfficientNetLite0 | None
     network: SplitNetwork
     loss: Loss
+    study_loss: Loss
     patch: tuple[int, ...] | None
     device: torch.device
     _cut: tuple[int, ...] | None = None

@@ -28,7 +28,7 @@ from medfl.networks.backbones import EfficientNetLite0, unet
 from medfl.networks.heads import map_head, voxel_head
 from medfl.networks.split_network import SplitNetwork
 from medfl.privacy.protector import NoProtection
-from medfl.training.losses import segmentation_loss
+from medfl.training.losses import segmentation_loss, study_segmentation_loss
 from pipelines.pipeline import Arrays, Case, Finished, Pipeline
 
 WINDOW_OVERLAP = 0.25
@@ -85,7 +85,7 @@ class SegmentationPipeline(Pipeline[Judged]):
             self.cut_at(self.encoder.shape(prepared.size), seed=config.seed)
         else:
             raise ConfigError(f"network {network.kind!r} cannot segment.")
-        self.loss = segmentation_loss()
+        self.loss, self.study_loss = segmentation_loss(), study_segmentation_loss()
 
     def feature_head(self, shape: tuple[int, ...]) -> nn.Module:
         """Return a decoder from maps (C, H, W) to masks of the picture's size."""

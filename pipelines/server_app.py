@@ -10,8 +10,9 @@ from flwr.serverapp import Grid, ServerApp
 from medfl.config.reading import dump_config
 from medfl.config.settings import Config
 from medfl.errors import ConfigError, FederationError, MedFLError, ReplyError, RunFolderError, ShapeError
-from medfl.federation.hub import Hub, Limits, Measured
+from medfl.federation.hub import EXHAUSTED, Hub, Limits, Measured
 from medfl.federation.program import Arrays, SiteFacts
+from medfl.governance.ledger_errors import LedgerExhaustedError
 from medfl.results.history import History, RoundRecord
 from medfl.results.metrics import MetricValue, RunMetrics
 from medfl.results.store import Checkpoint, RunStore
@@ -30,6 +31,7 @@ from pipelines.weights import as_arrays
 app = ServerApp()
 
 SaveSites = Callable[[], Arrays]
+_EXHAUSTED_ADVICE = "See 'medfl ledger show' at each site."
 _MODEL, _STRATEGY, SITES = "model/", "strategy/", "sites/"
 
 
@@ -90,10 +92,12 @@ def serve(
     ------
     FederationError
         If sites are missing, or no round ever succeeded.
+    LedgerExhaustedError
+        If the sites' ledgers end the run early; the model of the last allowed round is there and judged.
     """
     observer = observer or Observer()
     pipeline = pipeline or build_pipeline(config, choose_device(config))
-    strategy = build_strategy(config, pipeline.network)
+    strategy = build_strategy(config, pipeline.network, sites=sites)
     federation = config.federation
     hub = Hub(grid, strategy, Limits(federation.minimum_replies, federation.round_timeout_s, federation.join_timeout_s))
     earlier = store.read_history() if resume and store.has_history() else History()
@@ -120,13 +124,19 @@ def serve(
         done = checkpoint.round
         history = earlier.until(done)
     rounds = config.training.rounds
+    if resume and done < rounds:
+        history = history.model_copy(update={"resumed": earlier.resumed + 1})
     observer.started(tuple(facts.site for facts in members), rounds, done)
+    exhausted = False
     for number in range(done + 1, rounds + 1):
         observer.round_started(number)
         model, record = _round(hub, pipeline, config, model, number, observer, trainer)
         history = history.model_copy(update={"rounds": (*history.rounds, record)})
         store.write_history(history)
         store.write_privacy(release_record(config, members, history))
+        exhausted = is_exhausted(record, federation.minimum_replies)
+        if exhausted:  # no checkpoint: with more budget, --resume asks for this round again
+            break
         arrays = {_MODEL + name: array for name, array in model.items()}
         arrays |= {_STRATEGY + name: array for name, array in strategy.state().items()}
         arrays |= {SITES + name: array for name, array in (save_sites() if save_sites else {}).items()}
@@ -134,12 +144,28 @@ def serve(
         store.write_curves(curves_svg(history))
         observer.round_finished(record)
     if all(record.skipped for record in history.rounds):
+        if exhausted:
+            raise LedgerExhaustedError(
+                f"The sites' ledgers must allow a first round; they refused it. {_EXHAUSTED_ADVICE}"
+            )
         raise FederationError(
             "At least one round must succeed; every round was skipped: "
             f"{history.rounds[-1].skipped}. See history.json for each site's reason."
         )
     observer.finishing()
-    return _finish(hub, pipeline, config, store, model, history, members, observer)
+    metrics = _finish(hub, pipeline, config, store, model, history, members, observer)
+    if exhausted:
+        raise LedgerExhaustedError(
+            f"The sites' ledgers must allow every round; they refused round {history.rounds[-1].number} of {rounds}. "
+            f"The run folder holds the model of the last allowed round, judged. {_EXHAUSTED_ADVICE}"
+        )
+    return metrics
+
+
+def is_exhausted(record: RoundRecord, minimum_replies: int) -> bool:
+    """Tell whether so many ledgers refused a round that no further one can succeed."""
+    refused = sum(part.refused == EXHAUSTED for part in record.sites)
+    return refused > 0 and len(record.sites) - refused < minimum_replies
 
 
 def _shared(
@@ -217,7 +243,7 @@ def _finish(
         split="test", pooled=finished.pooled, sites=finished.sites, suppressed=measured.suppressed | finished.suppressed
     )
     store.write_model(model, model_card(config, members, history, metrics))
-    store.write_privacy(release_record(config, members, history))
+    store.write_privacy(release_record(config, members, history, is_finished=True))
     store.write_metrics(metrics)
     observer.finished(metrics)
     return metrics

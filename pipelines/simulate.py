@@ -18,12 +18,14 @@ from medfl.federation.program import SITE_NAME, Arrays
 from medfl.federation.records import from_record, to_record
 from medfl.results.metrics import RunMetrics
 from medfl.results.store import RunStore, file_stem
+from pipelines.bookkeeping import simulated_books
 from pipelines.build import build_pipeline, choose_device
 from pipelines.client_app import make_client_app
 from pipelines.custody import Custody, MemoryCustody, custody_beside
 from pipelines.feature_program import make_program
 from pipelines.pipeline import Pipeline
 from pipelines.plan import make_plan
+from pipelines.privacy_checks import check_privacy
 from pipelines.progress import Observer
 from pipelines.server_app import SITES, serve
 from pipelines.site_program import PipelineProgram
@@ -69,7 +71,14 @@ class Prepared:
     refusals: tuple[Refusal, ...]
 
 
-def simulate(config: Config, out: Path, *, resume: bool = False, observer: Observer | None = None) -> Run:
+def simulate(
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    observer: Observer | None = None,
+    ledgers: Path | None = None,
+) -> Run:
     """Train and judge a model over simulated sites, and leave a run folder.
 
     Parameters
@@ -80,6 +89,9 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
     resume : bool
         Go on after the last finished round.
     observer : Observer or None
+    ledgers : Path or None
+        Folder of the sites' ledgers, `SITE.db`, with an account for the run. None: a run with differential privacy of
+        training keeps ledgers of its own in the run folder, any other keeps none.
 
     Returns
     -------
@@ -90,7 +102,9 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
     ConfigError
         If `out` holds another run.
     DataError
-        If a site has no study to train on.
+        If a site has no study to train on, or with differential privacy a subject is at two sites.
+    LedgerExhaustedError
+        If the sites' ledgers end the run early.
     """
     store = RunStore(Path(out))
     if store.is_started() and not resume:
@@ -101,7 +115,7 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
     custody = custody_beside(
         store, create=not _has_released(store), image_cap=None if keyed is None else keyed.image_cap
     )
-    prepared = prepare(config, store, observer or Observer(), custody)
+    prepared = prepare(config, store, observer or Observer(), custody, ledgers=ledgers)
     apps = {site: _client_app(program) for site, program in prepared.programs.items()}
     grid = LoopbackGrid(apps, run_config={})
     checkpoint = store.read_checkpoint() if resume else None
@@ -126,10 +140,17 @@ def simulate(config: Config, out: Path, *, resume: bool = False, observer: Obser
     return Run(store.folder, metrics, prepared.refusals, quarantined, table, prepared)
 
 
-def prepare(config: Config, store: RunStore | None, observer: Observer, custody: Custody | None = None) -> Prepared:
+def prepare(
+    config: Config,
+    store: RunStore | None,
+    observer: Observer,
+    custody: Custody | None = None,
+    *,
+    ledgers: Path | None = None,
+) -> Prepared:
     """Find, divide, read and cache the data, and build every site's program.
 
-    Without a custody, keys are made on first use and forgotten with the process.
+    Without a custody, keys are made on first use and forgotten with the process. Without a store nothing is booked.
 
     Raises
     ------
@@ -159,6 +180,7 @@ def prepare(config: Config, store: RunStore | None, observer: Observer, custody:
             store=store,
             device=device,
             custody=custody or keys,
+            books=None if store is None else simulated_books(config, site, store, ledgers),
         )
         for site in manifest.sites()
     }
@@ -168,6 +190,7 @@ def prepare(config: Config, store: RunStore | None, observer: Observer, custody:
                 f"Every site needs at least one study to train on; {site} has none ({len(refusals)} studies of all "
                 "sites could not be used). Check the data with: medfl data check"
             )
+    check_privacy(config, programs)
     return Prepared(manifest, start, pipeline, programs, tuple(refusals))
 
 

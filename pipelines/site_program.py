@@ -1,7 +1,10 @@
 """One hospital's side of a run: a pipeline over the site's own studies."""
 
+import secrets
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,16 +12,22 @@ import torch
 from torch import Tensor
 
 from medfl.config.settings import Config
+from medfl.config.training_privacy import DpSgd, DpUpdates, NoTrainingPrivacy
 from medfl.data.dataset import PreparedStudy
 from medfl.data.manifest import Manifest
 from medfl.errors import ImageReadError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, SiteFacts, SiteMemory, TrainReply
 from medfl.imaging.read import read_image
+from medfl.privacy.keystream import KEY_BYTES, Keystream
+from medfl.privacy.update_noise import noised_update
 from medfl.results.store import RunStore, file_stem
 from medfl.training.gradient_rules import ControlVariate, GradientRule, Proximal
+from pipelines.bookkeeping import EventOf, SiteBooks
 from pipelines.case_table import cell
 from pipelines.fit import Stretch, fit
 from pipelines.pipeline import Case, Pipeline
+from pipelines.private_training import PrivateTraining
+from pipelines.training_events import round_event, update_noise
 from pipelines.weights import as_arrays, load_arrays, mixed
 
 SPLITS = ("train", "val", "test")
@@ -44,6 +53,8 @@ class PipelineProgram:
     store : RunStore or None
         The site's own run folder; None keeps nothing.
     device : device
+    books : SiteBooks or None
+        Where releases are booked before they are computed; None books nothing.
     """
 
     def __init__(
@@ -56,6 +67,7 @@ class PipelineProgram:
         config: Config,
         store: RunStore | None,
         device: torch.device,
+        books: SiteBooks | None,
     ) -> None:
         self.site = site
         self.pipeline = pipeline
@@ -64,6 +76,8 @@ class PipelineProgram:
         self.config = config
         self.store = store
         self.device = device
+        self.books = books
+        self._private: PrivateTraining | None = None
         self._start = {name: tensor.clone() for name, tensor in pipeline.network.shared_state().items()}
 
     def describe(self) -> SiteFacts:
@@ -72,22 +86,21 @@ class PipelineProgram:
         return SiteFacts(self.site, subjects, {split: len(studies) for split, studies in self.studies.items()})
 
     def train(self, order: Order, memory: SiteMemory) -> TrainReply:
-        """Train for the configured number of local epochs."""
+        """Train for the configured number of local epochs, or the private steps of one round.
+
+        With differential privacy neither loss nor seconds are told: both would be releases without noise.
+        """
         started = time.perf_counter()
-        network, training = self.pipeline.network, self.config.training
-        local = self._load(order, memory)
-        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        rules, variate = self._rules(order, memory, parameters)
-        stretch = Stretch(order.round, order.rounds, training.local_epochs, training.learning_rate)
-        loss = self._fit(stretch, stream=order.round, rules=rules)
-        studies = self.studies["train"]
-        model = {name: tensor.cpu().numpy().copy() for name, tensor in network.shared_state().items()}
-        for name in local:
-            memory.arrays[_LOCAL + name] = model.pop(name)
-        control = {} if variate is None else self._next_control(variate, memory)
+        if isinstance(self.config.privacy, DpSgd):
+            self._private_training().prepare()
+        with self.spending(order.round, "model weights of a round", partial(round_event, self.config), "train"):
+            model, control, loss = self._trained(order, memory)
         self._keep(order.round, model, control)
+        studies = self.studies["train"]
         subjects = len({study.row.subject for study in studies})
-        return TrainReply(model, control, subjects, len(studies), loss, time.perf_counter() - started)
+        is_private = not isinstance(self.config.privacy, NoTrainingPrivacy)
+        seconds = None if is_private else time.perf_counter() - started
+        return TrainReply(model, control, subjects, len(studies), None if is_private else loss, seconds)
 
     def evaluate(self, order: Order, memory: SiteMemory) -> EvaluateReply:
         """Judge the model on one split."""
@@ -125,7 +138,39 @@ class PipelineProgram:
             self.pipeline.network.shared_state(), {name: torch.from_numpy(array) for name, array in model.items()}
         )
 
+    def spending(self, round: int, release: str, event_of: EventOf, split: str) -> AbstractContextManager[None]:
+        """Book a release before it is computed; see `SiteBooks.spending`."""
+        if self.books is None:
+            return nullcontext()
+        return self.books.spending(round, release, event_of, (study.row.subject for study in self.studies[split]))
+
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _trained(self, order: Order, memory: SiteMemory) -> tuple[Arrays, Arrays, float | None]:
+        """Train; return the model, the control variates and the loss."""
+        network, training, privacy = self.pipeline.network, self.config.training, self.config.privacy
+        local = self._load(order, memory)
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        rules, variate = self._rules(order, memory, parameters)
+        stretch = Stretch(order.round, order.rounds, training.local_epochs, training.learning_rate)
+        loss = None
+        if isinstance(privacy, DpSgd):
+            self._private_training().fit(stretch, rules=rules)
+        else:
+            loss = self._fit(stretch, stream=order.round, rules=rules)
+        model = {name: tensor.cpu().numpy().copy() for name, tensor in network.shared_state().items()}
+        if isinstance(privacy, DpUpdates):
+            noise = update_noise(self.config)
+            source = Keystream(secrets.token_bytes(KEY_BYTES))
+            model = noised_update(order.model, model, clip=privacy.clip, noise_multiplier=noise, source=source)
+        for name in local:
+            memory.arrays[_LOCAL + name] = model.pop(name)
+        return model, {} if variate is None else self._next_control(variate, memory), loss
+
+    def _private_training(self) -> PrivateTraining:
+        if self._private is None:
+            self._private = PrivateTraining(self.pipeline, self.studies["train"], self.config, self.device)
+        return self._private
 
     def _load(self, order: Order, memory: SiteMemory) -> list[str]:
         """Set every weight of the network; return the names of those that stay at the site."""

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 _LARGEST = 1000
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Replace one setting, e.g. training.rounds=3.")]
-ProtectionFile = Annotated[Path | None, typer.Option("--protection", help="YAML file that replaces 'protection'.")]
+ProtectionFile = Annotated[
+    Path | None, typer.Option("--protection", help="YAML file that replaces 'protection' or 'privacy'.")
+]
+LedgerFolder = Annotated[
+    Path | None, typer.Option("--ledger", help="Folder of the sites' ledgers, SITE.db; what they refuse is not run.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -25,6 +30,7 @@ def run(
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished round.")] = False,
     protection: ProtectionFile = None,
+    ledger: LedgerFolder = None,
     as_json: Json = False,
 ) -> None:
     """Train and judge a model over the sites of one configuration."""
@@ -36,7 +42,7 @@ def run(
     if protection is not None:
         loaded = with_protection(loaded, protection)
     folder = out or Path("runs") / f"{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    _simulate(loaded, folder, resume=resume, as_json=as_json)
+    _simulate(loaded, folder, resume=resume, ledgers=ledger, as_json=as_json)
 
 
 def demo(
@@ -50,17 +56,17 @@ def demo(
 
     text = resources.files("app.cli").joinpath("demo.yaml").read_text()
     folder = out or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
-    _simulate(parse_config(text, source="demo"), folder, resume=False, as_json=as_json)
+    _simulate(parse_config(text, source="demo"), folder, resume=False, ledgers=None, as_json=as_json)
 
 
-def _simulate(config: object, folder: Path, *, resume: bool, as_json: bool) -> None:
+def _simulate(config: object, folder: Path, *, resume: bool, ledgers: Path | None, as_json: bool) -> None:
     from app.cli.display import LiveDisplay, print_metrics
     from medfl.config.settings import Config
     from pipelines.simulate import simulate
 
     assert isinstance(config, Config)
     with LiveDisplay(quiet=as_json) as display:
-        finished = simulate(config, folder, resume=resume, observer=display)
+        finished = simulate(config, folder, resume=resume, observer=display, ledgers=ledgers)
     if as_json:
         metrics = json.loads(finished.metrics.model_dump_json())
         answer = {"run": str(folder), "metrics": metrics, "left_out": len(finished.refusals)}
@@ -89,7 +95,8 @@ def compare(
     equal_steps: Annotated[
         bool, typer.Option("--equal-steps", help="Each local model takes as many steps as the whole federation.")
     ] = False,
-    arms: Annotated[str, typer.Option(help="Comma-separated protections of shared features, or 'all'.")] = "",
+    arms: Annotated[str, typer.Option(help="Comma-separated protections, or 'all' that fit.")] = "",
+    protection: ProtectionFile = None,
     epsilon: Annotated[str, typer.Option(help="Comma-separated, for arms with differential privacy.")] = "8",
     std: Annotated[str, typer.Option(help="Comma-separated, for the control 'matched-noise'.")] = "1",
     audit: Annotated[
@@ -105,7 +112,7 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Put strategies and baselines, protections of shared features, or audited runs into one table."""
+    """Put strategies and baselines, protections, or audited runs into one table."""
     if audit and not arms:
         _check_alone(context)
         _compare_audits(places, out, as_json=as_json)
@@ -113,13 +120,15 @@ def compare(
     if len(places) != 1:
         raise typer.BadParameter(f"must be one configuration, got {len(places)} paths.", param_hint="CONFIG")
     from app.cli.display import LiveDisplay, print_comparison
-    from medfl.config.reading import load_config
+    from medfl.config.reading import load_config, with_protection
     from pipelines.compare import BASELINES, STRATEGIES, Wanted
     from pipelines.compare import compare as compare_models
 
     _check_listed("--strategies", _listed(strategies), STRATEGIES)
     _check_listed("--baselines", _listed(baselines), BASELINES)
     loaded = load_config(places[0], tuple(settings or ()))
+    if protection is not None:
+        loaded = with_protection(loaded, protection)
     folder = out or Path("runs") / f"compare-{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if arms:
         strengths = _numbers("--epsilon", epsilon), _numbers("--std", std)

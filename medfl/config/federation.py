@@ -114,3 +114,17 @@ class Compute(Settings):
 
     threads: int | None = Field(default=None, ge=1, le=256)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class LedgerAccount(Settings):
+    """Which account of a site's privacy ledger a simulated run is booked on; a real site says so itself.
+
+    Attributes
+    ----------
+    data_set : str
+        Empty takes the run's name.
+    purpose : str
+    """
+
+    data_set: str = Field(default="", max_length=120)
+    purpose: str = Field(default="research", min_length=1, max_length=120)

@@ -61,7 +61,7 @@ def parse_config(text: str, *, source: str = "configuration", overrides: tuple[s
 
 
 def with_protection(config: Config, path: Path) -> Config:
-    """Return the same run with the protection of another file, one that holds `protection:` and nothing else.
+    """Return the same run with the protections of another file: `protection:`, `privacy:` or both, and nothing else.
 
     Raises
     ------
@@ -69,8 +69,8 @@ def with_protection(config: Config, path: Path) -> Config:
         Naming file, line and setting.
     """
     value, tree = _loaded(_text(path), str(path))
-    if not isinstance(value, dict) or tree is None or set(value) != {"protection"}:
-        raise ConfigError(f"{path} must hold 'protection:' and nothing else.")
+    if not isinstance(value, dict) or tree is None or not value or not set(value) <= {"protection", "privacy"}:
+        raise ConfigError(f"{path} must hold 'protection:', 'privacy:' or both, and nothing else.")
     _refuse_repeated_keys(tree, str(path))
     try:
         return Config.model_validate(config.model_dump(mode="json") | _expanded(value))

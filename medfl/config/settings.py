@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from medfl.config.base import Settings
 from medfl.config.data import Data, Preprocessing, SizedSites
-from medfl.config.federation import Compute, Evaluation, Federation, Training
+from medfl.config.federation import Compute, Evaluation, Federation, LedgerAccount, Training
 from medfl.config.network import EfficientNetNetwork, Network, UNetNetwork
 from medfl.config.privacy import BottleneckStage, FeatureSharing, Protection
 from medfl.config.task import Segmentation, Task
+from medfl.config.training_privacy import DpFedAvg, NoTrainingPrivacy, TrainingPrivacy
 
 _SITE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 
@@ -31,6 +32,8 @@ class Config(Settings):
     sharing: Literal["weights", "features"] = "weights"
     features: FeatureSharing = FeatureSharing()
     protection: Protection = Protection()
+    privacy: TrainingPrivacy = NoTrainingPrivacy()
+    ledger: LedgerAccount = LedgerAccount()
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
@@ -42,7 +45,16 @@ class Config(Settings):
         if isinstance(self.data.sites, SizedSites) and not all(map(_SITE.match, self.data.sites.shares)):
             raise ValueError("site names must be letters, digits, '.', '_' or '-'")
         self._check_geometry()
+        self._check_privacy()
         return self
+
+    @property
+    def arm(self) -> str:
+        """Name of everything that protects what sites share, as in comparisons."""
+        private = [] if isinstance(self.privacy, NoTrainingPrivacy) else [self.privacy.kind]
+        if self.sharing == "weights":
+            return "+".join(private) or "none"
+        return "+".join([self.protection.arm, *private])
 
     @property
     def head_at(self) -> Literal["hub", "sites"]:
@@ -82,6 +94,29 @@ class Config(Settings):
             raise ValueError(
                 f"minimize.directions must be at most {most} with method 'lda' (classes minus one), "
                 f"got {list(stage.directions)}"
+            )
+
+    def _check_privacy(self) -> None:
+        """Refuse what would add to, or take away from, what differential privacy of training is computed for."""
+        if isinstance(self.privacy, NoTrainingPrivacy):
+            return
+        kind = self.privacy.kind
+        if self.sharing == "features" and self.head_at == "hub":
+            raise ValueError(
+                f"privacy {kind!r} acts where sites train; with features.head 'hub' they release features instead: "
+                "noise those (protection.noise), or set features.head 'sites'"
+            )
+        if self.federation.personalize_epochs:
+            raise ValueError(
+                f"privacy {kind!r} excludes federation.personalize_epochs: the measures of a model that was trained on "
+                "without noise would be a release"
+            )
+        if isinstance(self.privacy, DpFedAvg) and self.federation.strategy.kind != "fedavg":
+            raise ValueError("privacy 'dp_fedavg' is a strategy of its own: federation.strategy must be 'fedavg'")
+        if kind == "dp_updates" and self.federation.strategy.kind in ("scaffold", "fedbn"):
+            raise ValueError(
+                "privacy 'dp_updates' noises the whole update and nothing else: federation.strategy must not be "
+                f"{self.federation.strategy.kind!r}"
             )
 
     def _check_maps(self, network: EfficientNetNetwork, size: tuple[int, ...] | None) -> None:

@@ -45,18 +45,42 @@ def epoch_batches(
     order = rng.permutation(len(studies))
     for start in range(0, len(order), batch_size):
         chosen = [studies[index] for index in order[start : start + batch_size]]
-        pairs = [(study.image, study.target) for study in chosen]
-        if patch is not None:
-            pairs = [_cropped(image, target, patch, rng) for image, target in pairs]
-        if len({tuple(image.shape) for image, _ in pairs}) > 1:
-            raise ShapeError("images of one batch must have one size; set preprocessing.size, or a patch.")
-        image = torch.stack([image for image, _ in pairs])
-        target = torch.stack([target for _, target in pairs])
-        if target.ndim > 1:
-            target = target[:, None]
-        drawn = draw(augmentation, tuple(image.shape[2:]), len(chosen), rng)
-        image, target = apply(augmentation, drawn, image, target) if image.ndim > 2 else (image, target)
-        yield image, target.long()
+        yield batch_of(chosen, patch=patch, augmentation=augmentation, rng=rng)
+
+
+def batch_of(
+    chosen: Sequence[PreparedStudy],
+    *,
+    patch: tuple[int, ...] | None,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return one batch of these studies, each once and in this order.
+
+    Parameters
+    ----------
+    chosen : sequence of PreparedStudy
+        At least one.
+    patch, augmentation, rng
+        As in `epoch_batches`.
+
+    Raises
+    ------
+    ShapeError
+        If images differ in size and there is no patch.
+    """
+    pairs = [(study.image, study.target) for study in chosen]
+    if patch is not None:
+        pairs = [_cropped(image, target, patch, rng) for image, target in pairs]
+    if len({tuple(image.shape) for image, _ in pairs}) > 1:
+        raise ShapeError("images of one batch must have one size; set preprocessing.size, or a patch.")
+    image = torch.stack([image for image, _ in pairs])
+    target = torch.stack([target for _, target in pairs])
+    if target.ndim > 1:
+        target = target[:, None]
+    drawn = draw(augmentation, tuple(image.shape[2:]), len(chosen), rng)
+    image, target = apply(augmentation, drawn, image, target) if image.ndim > 2 else (image, target)
+    return image, target.long()
 
 
 def padded(tensor: Tensor, size: tuple[int, ...], value: float) -> tuple[Tensor, tuple[slice, ...]]:

@@ -20,6 +20,7 @@ from medfl.federation.records import (
     SUMS,
     TRAIN,
 )
+from medfl.governance.ledger_errors import LedgerExhaustedError
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,14 @@ DATA_ERROR = 9001
 SHAPE_ERROR = 9002
 FORBIDDEN_REPLY = 9003
 PRIVACY_ERROR = 9004
+BUDGET_EXHAUSTED = 9005
 WORDS = {
     INTERNAL_ERROR: "internal_error",
     DATA_ERROR: "data_error",
     SHAPE_ERROR: "shape_error",
     FORBIDDEN_REPLY: "forbidden_reply",
     PRIVACY_ERROR: "privacy_error",
+    BUDGET_EXHAUSTED: "budget_exhausted",
 }
 """All that a site ever says about a failure."""
 
@@ -95,6 +98,8 @@ def refusal(message: Message, code: int) -> Message:
 
 
 def _code(error: Exception) -> int:
+    if isinstance(error, LedgerExhaustedError):
+        return BUDGET_EXHAUSTED
     if isinstance(error, PrivacyError):
         return PRIVACY_ERROR
     if isinstance(error, ShapeError):

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from medfl.errors import FederationError, ReplyError
 from medfl.evaluation.measures import largest_group
-from medfl.federation.guard import WORDS
+from medfl.federation.guard import BUDGET_EXHAUSTED, WORDS
 from medfl.federation.program import SITE_NAME, Arrays, Option, SiteFacts
 from medfl.federation.records import (
     CONTROL,
@@ -34,6 +34,8 @@ from medfl.results.history import SiteRound
 _POLL_S = 0.5
 _HIGHEST_COUNT = 10_000_000
 _LONGEST_REASON = 80
+EXHAUSTED = "budget_exhausted"
+"""Reason of a site whose ledger does not allow another round."""
 
 
 @dataclass(frozen=True)
@@ -276,11 +278,12 @@ def read_report(reply: Message) -> Mapping[str, Any]:
     Raises
     ------
     ReplyError
-        If the site answered with an error, or without a report.
+        If the site answered with an error, or without a report; the reason is `EXHAUSTED` where its ledger refused.
     """
     if reply.has_error():
         word = WORDS.get(reply.error.code, "unknown_error")
-        raise ReplyError("site_error", f"the site answered with error {reply.error.code}: {word}")
+        kind = EXHAUSTED if reply.error.code == BUDGET_EXHAUSTED else "site_error"
+        raise ReplyError(kind, f"the site answered with error {reply.error.code}: {word}")
     for records in (reply.content.metric_records, reply.content.config_records):
         if REPORT in records:
             found: Mapping[str, Any] = records[REPORT]

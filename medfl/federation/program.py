@@ -62,16 +62,16 @@ class TrainReply:
     model, control : dict of str to ndarray
     subjects, studies : int
         Distinct ones that were trained on.
-    loss : float
-    seconds : float
+    loss, seconds : float or None
+        None where they are not told.
     """
 
     model: Arrays
     control: Arrays
     subjects: int
     studies: int
-    loss: float
-    seconds: float
+    loss: float | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,11 @@ def train(message: Message, context: Context, program: SiteProgram) -> Message:
     content = RecordDict({MODEL: to_record(reply.model)})
     if reply.control:
         content[CONTROL] = to_record(reply.control)
-    content[REPORT] = MetricRecord(
-        {"subjects": reply.subjects, "studies": reply.studies, "loss": reply.loss, "seconds": reply.seconds}
-    )
+    report = MetricRecord({"subjects": reply.subjects, "studies": reply.studies})
+    for name, told in (("loss", reply.loss), ("seconds", reply.seconds)):
+        if told is not None:
+            report[name] = told
+    content[REPORT] = report
     return Message(content, reply_to=message)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medfl.errors import ConfigError, PrivacyError
+from medfl.privacy.canaries import GradientCanaries
 from medfl.privacy.gaussian import NoiseSource
 from medfl.privacy.subject_gradients import METHODS, WRITES_NOTHING_OUT, Loss, SubjectBatch, SubjectGradients, trainable
 
@@ -80,6 +82,7 @@ def private_gradients(
     source: NoiseSource,
     method: str,
     studies_at_once: int = STUDIES_AT_ONCE,
+    canaries: GradientCanaries | None = None,
 ) -> None:
     """Leave ``(sum of clipped gradients + N(0, (sigma C)^2)) / (q N)`` in `.grad`, for an ordinary optimizer.
 
@@ -105,6 +108,9 @@ def private_gradients(
         A name of `METHODS`; see `gradient_choice`.
     studies_at_once : int
         At least 1; "outer products" need no limit and have none.
+    canaries : GradientCanaries or None
+        Made-up subjects of an audit: they are clipped and noised with the others, and see the sum that is released.
+        The divisor does not count them.
 
     Raises
     ------
@@ -117,8 +123,13 @@ def private_gradients(
     if not (parameters and network.training):
         raise PrivacyError("a private step needs a network in training mode with parameters that take a gradient.")
     total = clipped_sum(network, loss, batch, clip=step.clip, method=method, studies_at_once=studies_at_once)
+    if canaries is not None:
+        total.add_(canaries.contribution(partial(clip_and_sum, clip=step.clip)).to(total.device))
     noise = torch.from_numpy(source.normals(len(total))).to(total.device)
-    mean = total.add_(noise, alpha=step.noise_multiplier * step.clip).div_(step.expected_subjects)
+    noised = total.add_(noise, alpha=step.noise_multiplier * step.clip)
+    if canaries is not None:
+        canaries.observe(noised)
+    mean = noised.div_(step.expected_subjects)
     start = 0
     for parameter in parameters:
         part = mean[start : start + parameter.numel()]

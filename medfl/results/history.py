@@ -94,12 +94,22 @@ class RoundRecord(ResultModel):
 
 
 class History(ResultModel):
-    """All finished rounds, in order; `releases` are the sites' features, where a run shares them."""
+    """All finished rounds, in order.
+
+    Attributes
+    ----------
+    rounds : tuple of RoundRecord
+    releases : tuple of SiteRelease
+        The sites' features, where a run shares them.
+    resumed : int
+        How often the run went on after it was interrupted; each time a round may have been computed twice.
+    """
 
     rounds: tuple[RoundRecord, ...] = ()
     releases: tuple[SiteRelease, ...] = ()
+    resumed: int = Field(default=0, ge=0)
 
     def until(self, number: int) -> "History":
         """Return the rounds up to and including `number`."""
         kept = tuple(record for record in self.rounds if record.number <= number)
-        return History(rounds=kept, releases=self.releases)
+        return History(rounds=kept, releases=self.releases, resumed=self.resumed)

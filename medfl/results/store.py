@@ -57,6 +57,11 @@ class RunStore:
         """Folder of what really left each site."""
         return self._made("released")
 
+    @property
+    def ledgers(self) -> Path:
+        """Folder of the ledgers of a run that was given none; it need not exist."""
+        return self.folder / "ledger"
+
     def predictions_of(self, site: str) -> Path:
         """Folder of one site's predictions; stays at the site."""
         return self._made(f"predictions/{file_stem(site)}")

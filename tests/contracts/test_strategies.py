@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from medfl.federation.program import Arrays
+from medfl.federation.strategies.dp_fedavg import DpFedAvg
 from medfl.federation.strategies.fedadam import FedAdam
 from medfl.federation.strategies.fedavg import FedAvg
 from medfl.federation.strategies.fedbn import FedBN
@@ -17,14 +19,24 @@ from medfl.federation.strategies.strategy import SiteUpdate, Strategy
 
 PARAMETERS = ("w", "norm.weight", "scale")
 LOCAL = ("norm.weight", "norm.num_batches_tracked")
+
+
+class Silence:
+    """Noise that is none: promises about joining are kept by what is noised."""
+
+    def normals(self, count: int, /) -> NDArray[np.float64]:
+        return np.zeros(count)
+
+
 MEMBERS: dict[str, Callable[[], Strategy]] = {
     "fedavg": FedAvg,
     "fedprox": lambda: FedProx(0.1),
     "fedbn": lambda: FedBN(LOCAL),
     "fedadam": lambda: FedAdam(0.1, beta_1=0.9, beta_2=0.99, tau=1e-3),
     "scaffold": lambda: Scaffold(PARAMETERS),
+    "dp-fedavg": lambda: DpFedAvg(1.0, 1.0, 4, Silence()),
 }
-MEANS = [name for name in MEMBERS if name != "fedadam"]
+MEANS = [name for name in MEMBERS if name not in ("fedadam", "dp-fedavg")]
 
 
 def model(seed: int) -> Arrays:

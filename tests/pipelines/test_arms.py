@@ -65,7 +65,7 @@ def test_arms_that_mean_nothing_are_refused(config: Config) -> None:
     with pytest.raises(ConfigError, match="positions of maps"):
         with_arm(config, "permutation")
     with pytest.raises(ConfigError, match="sharing: features"):
-        with_arm(with_arm(config, HEAD_ONLY), "none")
+        with_arm(with_arm(config, HEAD_ONLY), "knt")
     with pytest.raises(ConfigError, match="--arms"):
         WantedArms(("nonsense",))
     assert "permutation" not in comparable(config)

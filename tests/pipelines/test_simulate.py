@@ -191,7 +191,7 @@ def test_released_holds_what_left_with_the_subjects_behind_it(make_config: MakeC
 def test_fedbn_releases_no_normalization(make_config: MakeConfig, tmp_path: Path) -> None:
     config = with_strategy(make_config(), "fedbn")
     prepared = prepare(config, None, Observer())
-    local = build_strategy(config, prepared.pipeline.network).instructions()["local-names"]
+    local = build_strategy(config, prepared.pipeline.network, sites=3).instructions()["local-names"]
     assert isinstance(local, list)
     assert any(name.endswith("running_mean") for name in local)
     simulate(config, tmp_path)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from medfl.errors import ConfigError, PrivacyError
 from medfl.networks.heads import vector_head
-from medfl.privacy.dp_sgd import NoiseReserve, PrivateStep, clipped_sum, private_gradients
+from medfl.privacy.canaries import GradientCanaries
+from medfl.privacy.dp_sgd import NoiseReserve, PrivateStep, clip_and_sum, clipped_sum, private_gradients
 from medfl.privacy.gaussian import SeededNoise
 from medfl.privacy.keystream import Keystream
 from medfl.privacy.subject_gradients import METHODS, SubjectBatch, trainable
@@ -176,6 +177,41 @@ def test_noise_drawn_ahead_is_the_same_noise_and_never_given_twice() -> None:
     given = np.concatenate([ahead.normals(count) for count in (4, 4, 7, 0, 25, 3)])
     np.testing.assert_array_equal(given[:10], plain.normals(10))
     assert len(np.unique(given)) == 43
+
+
+def test_canaries_are_clipped_with_the_others_and_see_what_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, batch, seen = network(), bag([1, 2], 6), []
+    sizes = [p.numel() for p in trainable(head)]
+
+    def among() -> GradientCanaries:
+        coins, source = Keystream(bytes(32)), Keystream(bytes([1]) * 32)
+        return GradientCanaries(20, sizes, clip=0.5, rate=1.0, coins=coins, source=source)
+
+    observe = GradientCanaries.observe
+
+    def keep(self: GradientCanaries, noised_sum: Tensor) -> None:
+        seen.append(noised_sum.clone())
+        observe(self, noised_sum)
+
+    monkeypatch.setattr(GradientCanaries, "observe", keep)
+    step, canaries = PrivateStep(clip=0.5, noise_multiplier=2.0, expected_subjects=7.0), among()
+    private_gradients(
+        head,
+        classification_loss(),
+        batch,
+        step=step,
+        source=SeededNoise(4),
+        method="copies",
+        canaries=canaries,
+    )
+    added = among().contribution(lambda gradients: clip_and_sum(gradients, 0.5))
+    total = clipped_sum(head, classification_loss(), batch, clip=0.5, method="copies") + added
+    expected = total + 2.0 * 0.5 * torch.from_numpy(SeededNoise(4).normals(len(total)))
+    assert float(added.norm()) > 1
+    torch.testing.assert_close(seen[0], expected)
+    found = torch.cat([p.grad.flatten() for p in trainable(head) if p.grad is not None])
+    torch.testing.assert_close(found, (expected / 7.0).float())
+    assert canaries.outcome().steps == 1
 
 
 def test_gradients_stay_as_they_were_where_there_is_nothing_to_train() -> None:

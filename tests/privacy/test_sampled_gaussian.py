@@ -138,31 +138,6 @@ def test_noise_that_grows_bounds_the_total_for_ever() -> None:
     assert first < long < first * math.pi / math.sqrt(6)
 
 
-def claimed_to_converge(*, rate: float, clip: float, local: int, sites: int, sigma: float, smooth: float, rounds: int):
-    """Theorem 3(a) of arXiv 2408.15621 as stated there; a bound on mu that is not one."""
-    grows = (1 + rate * smooth) ** local
-    share = (grows + 1) / (grows - 1) * (grows**rounds - 1) / (grows**rounds + 1)
-    return 2 * rate * clip * local / (math.sqrt(sites) * sigma) * math.sqrt(share)
-
-
-@pytest.mark.parametrize("rounds", [10, 100])
-def test_the_bound_that_is_said_to_converge_is_refuted_by_a_linear_loss(rounds: int) -> None:
-    """A linear loss is smooth for every L. One sample moves each round's mean by 2 eta V K / m; noise adds up."""
-    eta, clip, local, sites, sigma = 0.1, 1.0, 5, 20, 0.1
-    moved = np.cumsum(np.full(rounds, 2 * eta * clip * local / sites))[-1]
-    spread = math.sqrt(np.cumsum(np.full(rounds, sigma**2 / sites))[-1])
-    truth = moved / spread
-    multiplier = (sigma / math.sqrt(sites)) / (eta * clip * local / sites)
-    assert gaussian_mu([multiplier] * rounds, Adjacency.REPLACE) == pytest.approx(truth)
-    assert truth == pytest.approx({10: 7.07, 100: 22.4}[rounds], abs=0.05)
-    claimed = claimed_to_converge(rate=eta, clip=clip, local=local, sites=sites, sigma=sigma, smooth=1.0, rounds=rounds)
-    assert claimed < 0.66 * truth
-    rougher = claimed_to_converge(
-        rate=eta, clip=clip, local=local, sites=sites, sigma=sigma, smooth=10.0, rounds=rounds
-    )
-    assert rougher < claimed  # it even falls as the loss gets rougher
-
-
 def test_a_release_says_how_it_was_made_and_what_an_attacker_can_reach() -> None:
     event = training_release(
         [SampledGaussian(2.0, 0.2, 10)], delta=1e-3, subjects=100, adjacency=Adjacency.REPLACE, note="weights."
