@@ -34,6 +34,7 @@ from pipelines.audit_families import ATTACKS
 from pipelines.audit_files import part_key
 from pipelines.audit_input import AttackInput, not_run
 from pipelines.audit_material import AuditedRun, open_run, released_features
+from pipelines.canary_check import check_canaries
 from pipelines.progress import Observer
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -212,6 +213,8 @@ def _report(
         families=tuple(families),
         not_tested=_not_tested(families),
         releases=run.store.read_privacy().releases,
+        balances=run.store.read_balances(),
+        canaries=check_canaries(run.config, run.store, tuple(run.prepared.programs)),
         subject_risk=tuple(risk for part in parts for risk in part.subject_risk),
         curves=tuple(curve for part in parts for curve in part.curves),
         pictures=tuple(picture_digest(picture) for part in parts for picture in part.pictures),

@@ -12,6 +12,7 @@ from medfl.governance.ledger import Ledger
 from medfl.governance.ledger_events import Account, Budget, SubjectSet
 from medfl.privacy.composition import REPLACE, DpEvent
 from medfl.privacy.sampled_gaussian import Adjacency
+from medfl.results.privacy import Balance
 from medfl.results.store import RunStore, file_stem
 
 EventOf = Callable[[Adjacency], DpEvent]
@@ -70,6 +71,23 @@ class SiteBooks:
             )
             yield
             ledger.commit(reservation)
+
+    def balance(self, site: str) -> Balance:
+        """Return what is booked on the account now."""
+        budget = self.budget()
+        with Ledger.open(self.path) as ledger:
+            spent, head = ledger.spent(self.account), ledger.head
+        return Balance(
+            site=site,
+            data_set=self.account.data_set,
+            purpose=self.account.purpose,
+            spent=spent.epsilon,
+            limit=budget.limit,
+            delta=spent.delta,
+            adjacency=spent.adjacency,
+            entries=spent.events,
+            head=f"{head.sequence}:{head.digest}",
+        )
 
     def budget(self) -> Budget:
         """Return what may be spent.

@@ -16,6 +16,7 @@ from medfl.data.augmentation import Augmentation
 from medfl.data.batches import batch_of
 from medfl.data.dataset import PreparedStudy
 from medfl.errors import ConfigError
+from medfl.privacy.canaries import CanaryOutcome, GradientCanaries
 from medfl.privacy.composition import PoissonSampledGaussian, SelfComposed
 from medfl.privacy.dp_guard import guard
 from medfl.privacy.dp_sgd import NoiseReserve, PrivateStep, private_gradients
@@ -23,10 +24,10 @@ from medfl.privacy.gradient_choice import choose_method
 from medfl.privacy.keystream import KEY_BYTES, Keystream
 from medfl.privacy.noise_planning import planned_noise
 from medfl.privacy.sampled_gaussian import Adjacency, SampledGaussian
-from medfl.privacy.subject_gradients import SubjectBatch
+from medfl.privacy.subject_gradients import SubjectBatch, trainable
 from medfl.privacy.subject_sampling import PoissonSubjects
 from medfl.training.gradient_rules import GradientRule
-from medfl.training.optimizers import SGD
+from medfl.training.optimizers import make_optimizer
 from medfl.training.schedule import learning_rate
 from pipelines.fit import Stretch
 from pipelines.pipeline import Pipeline, class_count
@@ -120,10 +121,12 @@ class PrivateTraining:
         self._augmentation = Augmentation(**config.training.augmentation.model_dump())
         self._method = ""
 
-    def fit(self, stretch: Stretch, *, rules: Sequence[GradientRule] = ()) -> None:
+    def fit(
+        self, stretch: Stretch, *, rules: Sequence[GradientRule] = (), coins: bytes | None = None
+    ) -> CanaryOutcome | None:
         """Train the pipeline's network as it stands, in place, for the steps of one round.
 
-        Nothing is returned: losses and numbers of drawn subjects would be releases without noise.
+        Losses and numbers of drawn subjects are not returned: they would be releases without noise.
 
         Parameters
         ----------
@@ -131,6 +134,13 @@ class PrivateTraining:
             Which round of the run it is; epochs and learning rate are those of the settings.
         rules : sequence of GradientRule
             What the strategy asks for; applied to noised gradients.
+        coins : bytes or None
+            The run's secret key that decides which canaries are in it, the same in every round; None without canaries.
+
+        Returns
+        -------
+        CanaryOutcome or None
+            For the site alone.
 
         Raises
         ------
@@ -144,7 +154,10 @@ class PrivateTraining:
         secret = tuple(int(word) for word in _keystream().words(_SECRET_WORDS))
         torch.manual_seed(secrets.randbits(63))  # dropout
         step = PrivateStep(self._settings.clip, plan.noise_multiplier, sampler.expected_subjects)
-        optimizer = SGD(network.parameters(), momentum=self._settings.momentum, weight_decay=0.0)
+        optimizer = make_optimizer(
+            self._settings.optimizer, network.parameters(), momentum=self._settings.momentum, weight_decay=0.0
+        )
+        canaries = None if coins is None else self._canaries(coins)
         network.train()
         for number in range(plan.per_round):
             batch = self._batch(sampler, (*secret, number))
@@ -156,6 +169,7 @@ class PrivateTraining:
                 source=noise,
                 method=self._method,
                 studies_at_once=training.batch_size,
+                canaries=canaries,
             )
             for rule in rules:
                 rule.apply(optimizer.parameters)
@@ -164,6 +178,7 @@ class PrivateTraining:
             optimizer.step(
                 learning_rate(self._settings.learning_rate, training.schedule, progress=progress, warmup=warmup)
             )
+        return None if canaries is None else canaries.outcome()
 
     def prepare(self) -> None:
         """Guard the network and time the ways to its gradients, once, on random studies that tell nobody anything.
@@ -181,6 +196,17 @@ class PrivateTraining:
         guard(pipeline.network, pipeline.study_loss, image, target, sampler=self._sampler(), loss_name=name)
         owner = torch.arange(len(image), device=self._device)
         self._method = choose_method(pipeline.network, pipeline.study_loss, SubjectBatch(image, target, owner))
+
+    def _canaries(self, coins: bytes) -> GradientCanaries:
+        sizes = [parameter.numel() for parameter in trainable(self._pipeline.network)]
+        return GradientCanaries(
+            self._settings.canaries,
+            sizes,
+            clip=self._settings.clip,
+            rate=self.plan.rate,
+            coins=Keystream(coins),
+            source=_keystream(),
+        )
 
     def _sampler(self) -> PoissonSubjects:
         return PoissonSubjects(

@@ -18,6 +18,7 @@ from medfl.data.manifest import Manifest
 from medfl.errors import ImageReadError, TooFewSubjectsError
 from medfl.federation.program import Arrays, EvaluateReply, Order, SiteFacts, SiteMemory, TrainReply
 from medfl.imaging.read import read_image
+from medfl.privacy.canaries import CanaryOutcome, of_all_rounds
 from medfl.privacy.keystream import KEY_BYTES, Keystream
 from medfl.privacy.update_noise import noised_update
 from medfl.results.store import RunStore, file_stem
@@ -33,6 +34,8 @@ from pipelines.weights import as_arrays, load_arrays, mixed
 SPLITS = ("train", "val", "test")
 _LOCAL = "local/"
 _VARIATE = "variate/"
+_CANARY = "canary/"
+_SCORED = ("included", "scores", "steps")
 _PERSONAL_RATE = 0.25
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -113,6 +116,11 @@ class PipelineProgram:
         model = self.final_model(order, memory, personalize_epochs=epochs)
         if self.store is not None and (order.options.get("local-names") or epochs):
             self.store.write_personal(self.site, model)
+        canaries = {name: memory.arrays[_CANARY + name] for name in _SCORED if _CANARY + name in memory.arrays}
+        if self.store is not None and canaries:
+            self.store.write_canaries(self.site, canaries)
+        if self.store is not None and self.books is not None:
+            self.store.write_balance(self.books.balance(self.site))
         return self._judge(order, keep_cases=True)
 
     def final_model(self, order: Order, memory: SiteMemory, *, personalize_epochs: int) -> Arrays:
@@ -155,7 +163,8 @@ class PipelineProgram:
         stretch = Stretch(order.round, order.rounds, training.local_epochs, training.learning_rate)
         loss = None
         if isinstance(privacy, DpSgd):
-            self._private_training().fit(stretch, rules=rules)
+            coins = _canary_coins(memory) if privacy.canaries else None
+            _remember_canaries(memory, self._private_training().fit(stretch, rules=rules, coins=coins))
         else:
             loss = self._fit(stretch, stream=order.round, rules=rules)
         model = {name: tensor.cpu().numpy().copy() for name, tensor in network.shared_state().items()}
@@ -296,3 +305,21 @@ class PipelineProgram:
             path = self.pipeline.write_prediction(probabilities, image, folder / file_stem(row.study))
             case["prediction"] = "" if path is None else f"predictions/{self.site}/{path.name}"
         return case
+
+
+def _canary_coins(memory: SiteMemory) -> bytes:
+    """Return the run's key for tossing canaries' coins; it is drawn in the first round and never leaves the site."""
+    drawn = np.frombuffer(secrets.token_bytes(KEY_BYTES), dtype=np.uint8).copy()
+    return memory.arrays.setdefault(_CANARY + "coins", drawn).tobytes()
+
+
+def _remember_canaries(memory: SiteMemory, outcome: CanaryOutcome | None) -> None:
+    """Add one round's scores to those of the rounds before."""
+    if outcome is None:
+        return
+    before = [memory.arrays.get(_CANARY + name) for name in _SCORED]
+    if all(array is not None for array in before):
+        included, scores, steps = (np.asarray(array) for array in before)
+        outcome = of_all_rounds([CanaryOutcome(included.astype(bool), scores, int(steps)), outcome])
+    for name, array in zip(_SCORED, (outcome.included, outcome.scores, np.array(outcome.steps)), strict=True):
+        memory.arrays[_CANARY + name] = array

@@ -9,6 +9,7 @@ import typer
 
 import medfl
 from app.cli.audit import audit_app, gate
+from app.cli.dashboard import dashboard
 from app.cli.data import data_app
 from app.cli.exit_codes import FAILED, exit_code
 from app.cli.export import export
@@ -34,6 +35,7 @@ cli.command()(compare)
 cli.command()(predict)
 cli.command()(gate)
 cli.command()(export)
+cli.command()(dashboard)
 
 
 def _version(wanted: bool) -> None:
@@ -50,13 +52,15 @@ def _root(
     del version
     if debug:
         os.environ["MEDFL_DEBUG"] = "1"
-        logging.basicConfig(level=logging.INFO)
+        logging.basicConfig(level=logging.INFO, force=True)
         for house in ("medfl", "pipelines", "app"):
             logging.getLogger(house).setLevel(logging.DEBUG)
 
 
 def main() -> None:
     """Run the command line; errors become one or two sentences and an exit code."""
+    if not logging.getLogger().handlers:  # else libraries make themselves heard on stderr
+        logging.getLogger().addHandler(logging.NullHandler())
     _stay_offline()
     try:
         cli(standalone_mode=True)

@@ -34,13 +34,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Train and judge a model over the sites of one configuration."""
-    from medfl.config.reading import load_config, with_protection
-
     if resume and out is None:
         raise typer.BadParameter("--resume needs --out RUN, the folder of the run that goes on.")
-    loaded = load_config(config, tuple(settings or ()))
-    if protection is not None:
-        loaded = with_protection(loaded, protection)
+    loaded = _loaded(config, tuple(settings or ()), protection)
     folder = out or Path("runs") / f"{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
     _simulate(loaded, folder, resume=resume, ledgers=ledger, as_json=as_json)
 
@@ -61,6 +57,7 @@ def demo(
 
 def _simulate(config: object, folder: Path, *, resume: bool, ledgers: Path | None, as_json: bool) -> None:
     from app.cli.display import LiveDisplay, print_metrics
+    from app.cli.display_privacy import print_guarantees
     from medfl.config.settings import Config
     from pipelines.simulate import simulate
 
@@ -73,6 +70,7 @@ def _simulate(config: object, folder: Path, *, resume: bool, ledgers: Path | Non
         typer.echo(json.dumps(answer | {"set_aside_at_import": finished.quarantined}))
         return
     print_metrics(finished.metrics)
+    print_guarantees(config, finished)
     for refusal in finished.refusals:
         typer.echo(f"left out: study {refusal.study}: {refusal.detail}", err=True)
     if finished.quarantined:
@@ -120,15 +118,12 @@ def compare(
     if len(places) != 1:
         raise typer.BadParameter(f"must be one configuration, got {len(places)} paths.", param_hint="CONFIG")
     from app.cli.display import LiveDisplay, print_comparison
-    from medfl.config.reading import load_config, with_protection
     from pipelines.compare import BASELINES, STRATEGIES, Wanted
     from pipelines.compare import compare as compare_models
 
     _check_listed("--strategies", _listed(strategies), STRATEGIES)
     _check_listed("--baselines", _listed(baselines), BASELINES)
-    loaded = load_config(places[0], tuple(settings or ()))
-    if protection is not None:
-        loaded = with_protection(loaded, protection)
+    loaded = _loaded(places[0], tuple(settings or ()), protection)
     folder = out or Path("runs") / f"compare-{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if arms:
         strengths = _numbers("--epsilon", epsilon), _numbers("--std", std)
@@ -243,6 +238,17 @@ def predict(
         typer.echo(f"{done.done} studies predicted, {len(done.refused)} left out. Table: {done.table}")
     if not done.done:
         raise typer.Exit(code=DATA)
+
+
+def _loaded(path: Path, settings: tuple[str, ...], protection: Path | None) -> "Config":
+    """Read a configuration and the file of protections; what is set by hand holds over both."""
+    from medfl.config.reading import load_config, with_protection
+
+    if protection is None:
+        return load_config(path, settings)
+    late = tuple(one for one in settings if one.startswith(("protection.", "privacy.")))
+    early = tuple(one for one in settings if one not in late)
+    return with_protection(load_config(path, early), protection, late)
 
 
 def _listed(text: str) -> tuple[str, ...]:

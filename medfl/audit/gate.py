@@ -37,6 +37,11 @@ def objections(signed: SignedBy, policy: AuditPolicy, today: date) -> tuple[str,
         for verdict in signed.report.verdicts
         if verdict.status not in policy.allowed[verdict.question]
     ]
+    found += [
+        f"The canaries of {one.site} contradict the claimed epsilon {one.claimed:.3g}."
+        for one in signed.report.canaries
+        if one.flagged
+    ]
     own = policy.model_dump(mode="json")
     other = [name.replace("_", " ") for name in _DECIDES if signed.report.policy.get(name) != own[name]]
     if other:

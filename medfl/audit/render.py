@@ -64,6 +64,7 @@ def render_html(
         facts=facts,
         signs=_SIGNS,
         number=_number,
+        epsilon=_epsilon,
         said=lambda text: in_language(text, language),
         reason=lambda verdict: _reason(verdict, language),
         known_images=KNOWN_IMAGES,
@@ -86,6 +87,11 @@ def _reason(verdict: Verdict, language: Language) -> str:
 def _number(value: float) -> str:
     """Return three decimals; counts have none."""
     return f"{value:.0f}" if value >= 2 and value == round(value) else f"{value:.3f}"
+
+
+def _epsilon(value: float) -> str:
+    """Return three significant digits, or a word where there is no limit."""
+    return "infinite" if value == float("inf") else f"{value:.3g}"
 
 
 def render_pdf(page: str) -> bytes:

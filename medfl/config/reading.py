@@ -60,8 +60,15 @@ def parse_config(text: str, *, source: str = "configuration", overrides: tuple[s
         raise ConfigError(_explained(error, tree, source)) from error
 
 
-def with_protection(config: Config, path: Path) -> Config:
+def with_protection(config: Config, path: Path, overrides: tuple[str, ...] = ()) -> Config:
     """Return the same run with the protections of another file: `protection:`, `privacy:` or both, and nothing else.
+
+    Parameters
+    ----------
+    config : Config
+    path : Path
+    overrides : tuple of str
+        As in `load_config`, for settings of the file.
 
     Raises
     ------
@@ -72,6 +79,8 @@ def with_protection(config: Config, path: Path) -> Config:
     if not isinstance(value, dict) or tree is None or not value or not set(value) <= {"protection", "privacy"}:
         raise ConfigError(f"{path} must hold 'protection:', 'privacy:' or both, and nothing else.")
     _refuse_repeated_keys(tree, str(path))
+    for override in overrides:
+        _apply(value, override)
     try:
         return Config.model_validate(config.model_dump(mode="json") | _expanded(value))
     except ValidationError as error:

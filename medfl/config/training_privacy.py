@@ -33,15 +33,14 @@ class DpSgd(Settings):
         Chance of each subject to take part in a step; ``local_epochs / rate`` steps make a round.
     studies_per_subject : int
         Most studies of one subject in a step.
-    learning_rate, momentum : float
-        Of stochastic gradient descent on noised gradients, without weight decay; they stand in for those of `training`,
-        as do the clip for `max_gradient_norm` and the rate for `batch_size`, which only says how many studies are
-        computed at once.
+    optimizer, learning_rate, momentum
+        Of the steps on noised gradients, without weight decay; they stand in for those of `training`, as do the clip for
+        `max_gradient_norm` and the rate for `batch_size`, which only says how many studies are computed at once.
     copies : int
         Changed copies of each study that its gradient is the mean of (augmentation multiplicity).
     canaries : int
         Made-up gradients that every site mixes in, each by a fair coin, to measure the guarantee; they cost accuracy. 0
-        is none.
+        is none; there can be no more than trainable parameters.
     """
 
     kind: Literal["dp_sgd"]
@@ -51,6 +50,7 @@ class DpSgd(Settings):
     clip: Clip = 1.0
     rate: float = Field(default=0.1, gt=0, le=1)
     studies_per_subject: int = Field(default=8, ge=1, le=1000)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.3, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     copies: int = Field(default=1, ge=1, le=64)

@@ -44,6 +44,35 @@ class Release(ResultModel):
     note: str = ""
 
 
+class Balance(ResultModel):
+    """What a site's ledger had booked on a run's account when the run ended, this run included.
+
+    Attributes
+    ----------
+    site, data_set, purpose : str
+    spent : float
+        Epsilon of every subject over all runs of the account.
+    limit : float
+        Most that may be spent; infinity where the ledger only keeps the books.
+    delta : float
+    adjacency : str
+    entries : int
+        Releases that are booked.
+    head : str
+        "ROW:HASH", where the ledger ended.
+    """
+
+    site: str
+    data_set: str
+    purpose: str
+    spent: float = Field(ge=0)
+    limit: float = Field(gt=0)
+    delta: float
+    adjacency: str
+    entries: int = Field(ge=0)
+    head: str
+
+
 class PrivacyRecord(ResultModel):
     """`privacy.json`: everything that was released."""
 

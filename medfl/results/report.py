@@ -8,8 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from medfl.results.attack import AttackResult, Control, Family
+from medfl.results.canaries import CanaryCheck
 from medfl.results.metrics import ResultModel
-from medfl.results.privacy import Release
+from medfl.results.privacy import Balance, Release
 
 SCHEMA: Literal["medfl/attack-audit/1"] = "medfl/attack-audit/1"
 Question = Literal["singling out", "linkability", "inference"]
@@ -239,6 +240,10 @@ class AuditReport(ResultModel):
     not_tested : tuple of str
     releases : tuple of Release
         Everything that left, with epsilon where there is one.
+    balances : tuple of Balance
+        What the sites' ledgers had booked when the run ended.
+    canaries : tuple of CanaryCheck
+        Claimed epsilons against what canaries show.
     subject_risk : tuple of SubjectRisk
     curves : tuple of Curve
     pictures : tuple of PictureDigest
@@ -260,6 +265,8 @@ class AuditReport(ResultModel):
     families: tuple[FamilyOutcome, ...]
     not_tested: tuple[str, ...] = ()
     releases: tuple[Release, ...] = ()
+    balances: tuple[Balance, ...] = ()
+    canaries: tuple[CanaryCheck, ...] = ()
     subject_risk: tuple[SubjectRisk, ...] = ()
     curves: tuple[Curve, ...] = ()
     pictures: tuple[PictureDigest, ...] = ()

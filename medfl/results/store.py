@@ -18,7 +18,7 @@ from medfl.errors import RunFolderError
 from medfl.results.atomic import locked, write_bytes, write_text
 from medfl.results.history import History
 from medfl.results.metrics import RunMetrics
-from medfl.results.privacy import PrivacyRecord
+from medfl.results.privacy import Balance, PrivacyRecord
 
 Arrays = Mapping[str, NDArray[Any]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -168,6 +168,24 @@ class RunStore:
     def read_personal(self, site: str) -> dict[str, NDArray[Any]]:
         """Read the model that one site made its own."""
         return _unpacked(self.folder / "personal" / f"{file_stem(site)}.safetensors")[0]
+
+    def write_balance(self, balance: Balance) -> None:
+        """Write what one site's ledger says; stays at the site."""
+        write_text(self._made("balances") / f"{file_stem(balance.site)}.json", balance.model_dump_json(indent=2) + "\n")
+
+    def read_balances(self) -> tuple[Balance, ...]:
+        """Read what the sites' ledgers said at the end of the run; none where nothing was booked."""
+        paths = sorted((self.folder / "balances").glob("*.json"))
+        return tuple(self._read_model(f"balances/{path.name}", Balance) for path in paths)
+
+    def write_canaries(self, site: str, arrays: Arrays) -> None:
+        """Write which canaries were in one site's training and how likely they look; stays at the site."""
+        write_bytes(self._made("canaries") / f"{file_stem(site)}.safetensors", _packed(arrays, {}))
+
+    def read_canaries(self, site: str) -> dict[str, NDArray[Any]] | None:
+        """Read one site's canaries; None where it has none."""
+        path = self.folder / "canaries" / f"{file_stem(site)}.safetensors"
+        return _unpacked(path)[0] if path.exists() else None
 
     def read_model_card(self) -> str:
         """Return the text of `model_card.md`."""

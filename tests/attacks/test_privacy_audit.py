@@ -52,7 +52,7 @@ def test_known_medians_are_reproduced(mu: float, side: int) -> None:
 
 @pytest.mark.parametrize("bound_of", BOUNDS)
 def test_pure_noise_gives_nothing_and_a_true_epsilon_is_rarely_exceeded(bound_of: Callable[..., EpsilonBound]) -> None:
-    runs = 60
+    runs = 40
     for mu in (0.0, 1.0):
         truth = gaussian_epsilon(mu, DELTA)
         found = [bound_of(*gaussian_scores(mu, 150, seed), delta=DELTA).epsilon for seed in range(runs)]
@@ -61,7 +61,7 @@ def test_pure_noise_gives_nothing_and_a_true_epsilon_is_rarely_exceeded(bound_of
 
 def test_ties_do_not_spoil_the_confidence() -> None:
     """Randomized response is exactly (1, 0)-differentially private, and its scores are all 0 or 1."""
-    runs, over = 80, 0
+    runs, over = 60, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         included = rng.random(300) < 0.5

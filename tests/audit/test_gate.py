@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from medfl.audit.gate import SignedBy, objections
 from medfl.governance.policy import AuditPolicy
 from medfl.results.audit_store import report_digest
+from medfl.results.canaries import CanaryCheck
 from medfl.results.decision import Decision
 from tests.audit.reports import report
 
@@ -77,3 +79,24 @@ def test_a_report_made_with_another_policy_is_refused(changes: dict[str, object]
 
 def test_a_report_of_an_unknown_tool_is_refused_where_tools_are_named() -> None:
     assert any("tool" in reason for reason in objections(signed(), policy(tools=["ssh-ed25519 AAAAother"]), TODAY))
+
+
+def test_canaries_that_contradict_the_claimed_epsilon_keep_it_shut() -> None:
+    fine = CanaryCheck(
+        site="north",
+        canaries=1000,
+        steps=150,
+        claimed=3.5,
+        delta=1e-5,
+        lower_bound=2.0,
+        ceiling=5.56,
+        assumption="fair coins",
+        flagged=False,
+        words="not contradicted",
+    )
+    for check, reasons in ((fine, 0), (fine.model_copy(update={"flagged": True}), 1)):
+        one = signed()
+        held = replace(one, report=one.report.model_copy(update={"canaries": (check,)}))
+        found = objections(held, policy(), TODAY)
+        assert len(found) == reasons
+        assert all("canaries of north contradict the claimed epsilon 3.5" in reason for reason in found)

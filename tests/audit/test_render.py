@@ -17,7 +17,8 @@ from medfl.audit.verdicts import verdicts
 from medfl.audit.wording import Language, words
 from medfl.errors import AuditError
 from medfl.governance.policy import AuditPolicy
-from medfl.results.privacy import Release
+from medfl.results.canaries import CanaryCheck
+from medfl.results.privacy import Balance, Release
 from medfl.results.report import AuditReport
 from tests.audit.reports import attack, family, report
 
@@ -178,3 +179,35 @@ def test_a_finite_epsilon_comes_with_its_mechanism_and_is_not_said_of_everything
     assert words(language)["not all private"] in page
     alone = render_html(report().model_copy(update={"releases": (noised,)}), language, {})
     assert words(language)["not all private"] not in alone
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_ledgers_booked_and_canaries_show_stands_under_differential_privacy(language: Language) -> None:
+    bare = unescape(render_html(report(), language, {}))
+    assert words(language)["ledger"] not in bare
+    balance = Balance(
+        site="north",
+        data_set="chest x-ray",
+        purpose="research",
+        spent=3.75,
+        limit=float("inf"),
+        delta=1e-6,
+        adjacency="replace one subject",
+        entries=12,
+        head="25:ab",
+    )
+    check = CanaryCheck(
+        site="north",
+        canaries=1000,
+        steps=150,
+        claimed=1.25,
+        delta=1e-5,
+        lower_bound=2.0,
+        ceiling=5.56,
+        assumption="fair coins",
+        flagged=True,
+        words="flagged",
+    )
+    page = render_html(report().model_copy(update={"balances": (balance,), "canaries": (check,)}), language, {})
+    for text in (words(language)["ledger"], "3.75", "1.25", "5.56", "✗ " + words(language)["contradicted"]):
+        assert text in unescape(page)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from medfl.config.settings import Config
 from medfl.errors import ConfigError, DataError, PrivacyError
@@ -15,6 +16,7 @@ from medfl.privacy.composition import ADD_OR_REMOVE, REPLACE
 from medfl.results.history import RoundRecord
 from medfl.results.privacy import Release
 from medfl.results.store import RunStore
+from pipelines.canary_check import check_canaries
 from pipelines.private_training import PrivateTraining
 from pipelines.progress import Observer
 from pipelines.simulate import prepare, simulate
@@ -325,3 +327,64 @@ def test_a_skipped_round_is_recorded_with_its_reason(make_config: MakeConfig, tm
     assert [[part.refused for part in record.sites] for record in rounds] == [["budget_exhausted", ""]] * 2
     assert "budget_exhausted" in rounds[0].sites[0].detail
     assert [release.site for release in weights(RunStore(tmp_path / "second"))] == ["site-2"]
+
+
+def test_canaries_are_checked_against_the_claim_and_reported(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(*DP_SGD, *QUIET, "privacy.canaries=300", "training.rounds=3")
+    run = simulate(config, tmp_path / "run")
+    checks = check_canaries(config, RunStore(run.folder), SITES)
+    assert [check.site for check in checks] == list(SITES)
+    for check in checks:
+        assert (check.canaries, check.steps) == (300, 12)
+        assert 3.8 < check.claimed <= 4
+        assert 0 <= check.lower_bound <= check.ceiling
+        assert not check.flagged
+    first, second = (RunStore(run.folder).read_canaries(site) for site in SITES)
+    assert first is not None
+    assert second is not None
+    assert not np.array_equal(first["included"], second["included"])
+
+
+def test_noise_that_is_missing_is_flagged_by_the_canaries_of_a_run(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        def __init__(self, source: object) -> None:
+            del source
+
+        def normals(self, count: int) -> NDArray[np.float64]:
+            return np.full(count, 1e-3)
+
+    monkeypatch.setattr("pipelines.private_training.NoiseReserve", Silent)
+    config = make_config(*DP_SGD, *QUIET, "privacy.canaries=300", "training.rounds=2")
+    run = simulate(config, tmp_path / "run")
+    checks = check_canaries(config, RunStore(run.folder), SITES)
+    assert all(check.flagged and "flagged" in check.words for check in checks)
+
+
+def test_a_resumed_run_keeps_its_canaries(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(*DP_SGD, *QUIET, "privacy.canaries=50", "training.rounds=2")
+    with pytest.raises(Killed):
+        simulate(config, tmp_path / "run", observer=Killer())
+    simulate(config, tmp_path / "run", resume=True)
+    arrays = RunStore(tmp_path / "run").read_canaries("site-1")
+    assert arrays is not None
+    assert int(arrays["steps"]) == 8
+
+
+def test_a_run_leaves_what_the_ledgers_say_at_its_end(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(*DP_SGD, *QUIET)
+    places = ledgers(tmp_path / "ledgers", Budget(9.0, 1e-3, ADD_OR_REMOVE))
+    for name in "ab":
+        simulate(config, tmp_path / name, ledgers=places)
+    first, second = (RunStore(tmp_path / name).read_balances()[0] for name in "ab")
+    assert (first.site, first.data_set, first.purpose, first.limit, first.entries) == (
+        SITES[0],
+        "tiny",
+        "research",
+        9,
+        2,
+    )
+    assert second.entries == 4
+    assert first.spent < second.spent == spent(places)
+    assert not RunStore(simulate(make_config(*QUIET), tmp_path / "c").folder).read_balances()

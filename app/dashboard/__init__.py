@@ -1,0 +1,1 @@
+"""The Streamlit dashboard: what clinicians and privacy officers look at."""
