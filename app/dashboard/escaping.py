@@ -3,21 +3,22 @@
 import html
 import re
 
-_LONGEST = 120
+LONGEST = 120
+SENTENCES = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
-def line(text: object) -> str:
-    """Return a text as one printable line of at most 120 characters, for places that show text as it is."""
+def line(text: object, longest: int = LONGEST) -> str:
+    """Return a text as one printable line of at most `longest` characters, for places that show text as it is."""
     clean = _CONTROL.sub(" ", str(text)).strip()
-    return clean if len(clean) <= _LONGEST else f"{clean[: _LONGEST - 1]}…"
+    return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
 
 
-def markdown(text: object) -> str:
+def markdown(text: object, longest: int = LONGEST) -> str:
     """Return a text that Markdown shows letter by letter: no link, no picture, no HTML, no formula."""
-    return _PUNCTUATION.sub(r"\\\1", line(text))
+    return _PUNCTUATION.sub(r"\\\1", line(text, longest))
 
 
 def html_text(text: object) -> str:

@@ -14,6 +14,7 @@ _ROW = 34
 _AXIS = 70
 _HEIGHT = 260
 _FREE = {"zero": False}
+_DATES = {"format": "%Y-%m-%d %H:%M", "tickCount": 4, "labelOverlap": True}
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def over_time(rows: Rows, titles: tuple[str, str], *, limit: float | None = None
     limit : float, optional
     """
     axes = {
-        "x": {"field": "x", "type": "temporal", "title": titles[0]},
+        "x": {"field": "x", "type": "temporal", "title": titles[0], "axis": _DATES},
         "y": {"field": "y", "type": "quantitative", "title": titles[1]},
     }
     stairs = _line(rows, "step-after")

@@ -39,6 +39,7 @@ STYLE = """
     position: fixed; left: 0; right: 0; bottom: 0; z-index: 1000; padding: 0.3rem 2rem; text-align: center;
     background: #16202A; color: #FFFFFF; font-size: 0.9rem; letter-spacing: 0.02em;
   }
+  [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: inherit; opacity: 0.85; }
   .medfl-answer { border-left: 0.35rem solid; padding: 0.2rem 0 0.2rem 0.9rem; }
 </style>
 """

@@ -34,8 +34,8 @@ class DpSgd(Settings):
     studies_per_subject : int
         Most studies of one subject in a step.
     optimizer, learning_rate, momentum
-        Of the steps on noised gradients, without weight decay; they stand in for those of `training`, as do the clip for
-        `max_gradient_norm` and the rate for `batch_size`, which only says how many studies are computed at once.
+        Of the steps on noised gradients, without weight decay; they stand in for those of `training`, as do the clip
+        for `max_gradient_norm` and the rate for `batch_size`, which only says how many studies are computed at once.
     copies : int
         Changed copies of each study that its gradient is the mean of (augmentation multiplicity).
     canaries : int

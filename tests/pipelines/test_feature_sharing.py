@@ -16,14 +16,19 @@ from medfl.config.settings import Config
 from medfl.data.dataset import PreparedStudy
 from medfl.errors import ConfigError, FederationError, KeyFileError, PrivacyError
 from medfl.federation.program import Arrays, EvaluateReply, Option, Order, SiteMemory
+from medfl.governance.ledger import Ledger
+from medfl.governance.ledger_events import Account, Budget, Reserved
 from medfl.privacy.class_sums import class_sums
+from medfl.privacy.composition import REPLACE, NonPrivate, composed_epsilon, event_from
 from medfl.privacy.directions import fit_directions
 from medfl.privacy.key_files import KeyFile
 from medfl.privacy.key_wrapping import Identity
 from medfl.privacy.keys import ContextKey, KeyContext
+from medfl.privacy.sampled_gaussian import Adjacency
 from medfl.results.store import RunStore
 from pipelines import feature_program
 from pipelines.custody import FolderCustody, MemoryCustody
+from pipelines.feature_events import features_event, sums_event
 from pipelines.feature_program import FeatureProgram
 from pipelines.predict import predict
 from pipelines.progress import Observer
@@ -408,3 +413,62 @@ def test_a_real_site_without_the_key_says_which_one_is_missing(tmp_path: Path) -
 def test_no_site_may_take_the_name_of_the_shared_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must not be called"):
         FolderCustody(tmp_path, create=True).noise("federation", "label")
+
+
+def test_a_head_on_protected_features_is_trained_privately_at_the_sites(tmp_path: Path) -> None:
+    private = "privacy={kind: dp_sgd, epsilon: 4, delta: 1.0e-3, rate: 0.25}"
+    run = simulate(config("features.head=sites", "protection.minimize=null", private), tmp_path / "run")
+    lines = releases(run.folder)
+    weights = lines["model weights after private training"]
+    assert 3.8 < float(weights["epsilon"]) <= 4
+    assert not any(part.loss for record in RunStore(run.folder).read_history().rounds for part in record.sites)
+    booked = [balance.entries for balance in RunStore(run.folder).read_balances()]
+    assert booked == [2, 2]
+
+
+def test_releases_of_features_are_booked_before_they_are_made(tmp_path: Path) -> None:
+    places = tmp_path / "ledgers"
+    places.mkdir()
+    account = Account("tiny_features", "research")
+    for site in ("site-1", "site-2"):
+        Ledger.create(places / f"{site}.db").close()
+        with Ledger.open(places / f"{site}.db") as ledger:
+            ledger.open_account(account, Budget(None, 1e-3, REPLACE))
+    noised = (
+        "protection={minimize: {kind: bottleneck, directions: [2], components: 32, epsilon: 4, delta: 1.0e-3}, "
+        "noise: {kind: gaussian, epsilon: 4, delta: 1.0e-3}}"
+    )
+    simulate(config(noised), tmp_path / "run", ledgers=places)
+    with Ledger.open(places / "site-1.db") as ledger:
+        booked = [entry.content for entry in ledger.events() if isinstance(entry.content, Reserved)]
+    assert [entry.release for entry in booked] == [
+        "sums over features",
+        "protected features",
+        "labels of the same studies",
+    ]
+    kinds = [entry.event["type"] for entry in booked]
+    assert kinds == ["Gaussian", "SelfComposed", "NonPrivate"]
+    for event in (booked[0].event, booked[1].event):
+        assert composed_epsilon({event_from(event): 1}, 1e-3, REPLACE) == pytest.approx(4, rel=0.01)
+
+
+def test_released_labels_do_not_fit_into_a_limited_budget(tmp_path: Path) -> None:
+    places = tmp_path / "ledgers"
+    places.mkdir()
+    for site in ("site-1", "site-2"):
+        Ledger.create(places / f"{site}.db").close()
+        with Ledger.open(places / f"{site}.db") as ledger:
+            ledger.open_account(Account("tiny_features", "research"), Budget(50.0, 1e-3, REPLACE))
+    noised = "protection={noise: {kind: gaussian, epsilon: 4, delta: 1.0e-3}}"
+    with pytest.raises(ConfigError, match="what has no proof"):
+        simulate(config(noised), tmp_path / "run", ledgers=places)
+    private = ("features.head=sites", "privacy={kind: dp_sgd, epsilon: 4, delta: 1.0e-3, rate: 0.25}")
+    with pytest.raises(ConfigError, match="what has no proof"):  # the bottleneck's sums
+        simulate(config(*private), tmp_path / "other")
+
+
+@pytest.mark.parametrize("adjacency", list(Adjacency))
+def test_a_number_of_features_has_no_guarantee_where_a_subject_may_be_missing(adjacency: Adjacency) -> None:
+    noised = config("protection={noise: {kind: gaussian, epsilon: 4, delta: 1.0e-3}}")
+    assert (features_event(noised, adjacency) == NonPrivate()) == (adjacency is Adjacency.ADD_OR_REMOVE)
+    assert sums_event(noised, adjacency) == NonPrivate()

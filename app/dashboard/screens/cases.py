@@ -161,7 +161,10 @@ def _grid(
     several = len(table.sites()) > 1
     rows = []
     for number, one in enumerate(listed):
-        row = {"": "▶" if number == place else "⚑" if one.flagged else "", words["study"]: line(one.case.study)}
+        row = {
+            words["flag"]: "▶" if number == place else "⚑" if one.flagged else "",
+            words["study"]: line(one.case.study),
+        }
         if table.kind == "segmentation":
             row["Dice"] = words.number(one.case.dice)
         else:
@@ -170,7 +173,14 @@ def _grid(
         if several:
             row[words["site"]] = line(one.case.site)
         rows.append(row)
-    widths = {"": 26, words["study"]: 128, "Dice": 50, words["result"]: 76, words["doubt"]: 84, words["site"]: 70}
+    widths = {
+        words["flag"]: 44,
+        words["study"]: 128,
+        "Dice": 50,
+        words["result"]: 76,
+        words["doubt"]: 84,
+        words["site"]: 70,
+    }
     selected = st.dataframe(
         {name: [row[name] for row in rows] for name in rows[0]},
         hide_index=True,

@@ -224,7 +224,7 @@ def _worst(cases: Sequence[Case], words: Wording) -> None:
     scored = [case for case in cases if case.score is not None and case.is_right is not True]
     doubt = {case.study: case.numbers.get("entropy", 0.0) for case in scored}
     for case in sorted(scored, key=lambda one: (one.score or 0.0, doubt[one.study]))[:_WORST]:
-        name, said, button = st.columns([4, 3, 2], vertical_alignment="center")
+        name, said, button, _ = st.columns([4, 2, 2, 6], vertical_alignment="center")
         name.markdown(markdown(case.study))
         said.markdown(f"Dice {words.number(case.dice)}" if case.is_right is None else outcome(case, words))
         if button.button(words["open case"], key=f"worst {case.site} {case.study}"):

@@ -12,9 +12,9 @@ import streamlit as st
 from app.dashboard import figures, kept
 from app.dashboard.audits import Signed
 from app.dashboard.context import Context
-from app.dashboard.escaping import html_text, line, markdown
+from app.dashboard.escaping import SENTENCES, html_text, line, markdown
 from app.dashboard.reading import Unreadable
-from app.dashboard.screens.spending import show_keys, show_spending
+from app.dashboard.screens.spending import show_canaries, show_keys, show_spending
 from app.dashboard.theme import BLUE, GRAY, PURPLE, VERMILION
 from app.dashboard.wording import Wording
 from medfl.audit.wording import in_language, reason_text
@@ -38,6 +38,7 @@ def show(context: Context) -> None:
     _left(context)
     show_spending(context)
     if report is not None:
+        show_canaries(report, words)
         _arms(context)
         _reconstructions(context, report)
     show_keys(context)
@@ -69,8 +70,8 @@ def _answer(verdict: Verdict, words: Wording) -> None:
         f'<div style="font-size: 1.5rem; font-weight: 600">{_SIGNS[verdict.status]} '
         f"{html_text(words[f'answer {verdict.status}'])}</div></div>"
     )
-    st.markdown(markdown(words[f"mean {verdict.status}"]))
-    st.caption(markdown(reason))
+    st.caption(markdown(words[f"mean {verdict.status}"], SENTENCES))
+    st.markdown(markdown(reason, SENTENCES))
     if verdict.value is not None:
         strongest = words["strongest"].format(
             name=markdown(in_language(verdict.strongest, words.language)),
@@ -129,7 +130,7 @@ def _not_tested(report: AuditReport, words: Wording) -> None:
     if not report.not_tested:
         st.markdown(words["all tested"])
     for one in report.not_tested:
-        st.markdown(f"- {markdown(in_language(one, words.language))}")
+        st.markdown(f"- {markdown(in_language(one, words.language), SENTENCES)}")
     with st.expander(words["attacks"]):
         rows = [
             (family, attack, place in family.headline)
@@ -152,8 +153,7 @@ def _not_tested(report: AuditReport, words: Wording) -> None:
             hide_index=True,
         )
         st.caption(words["attacks note"])
-    for text in report.limitations:
-        st.caption(markdown(in_language(text, words.language)))
+    st.caption(" ".join(markdown(in_language(text, words.language), SENTENCES) for text in report.limitations))
 
 
 def _left(context: Context) -> None:
@@ -172,7 +172,7 @@ def _left(context: Context) -> None:
     shown = [release for release in record.releases if chosen in (None, release.site)]
     st.table(
         {
-            words["what"]: [markdown(release.what) for release in shown],
+            words["what"]: [markdown(words.texts.get(f"left {release.what}", release.what)) for release in shown],
             words["patients"]: [str(release.subjects) for release in shown],
             words["times"]: [str(release.times) for release in shown],
             words["protection"]: [_proof(release.epsilon, release.delta, words) for release in shown],
@@ -184,7 +184,7 @@ def _left(context: Context) -> None:
     if history is not None:
         sent = _bytes_of(history, sites if chosen is None else [chosen])
         st.markdown(words["bytes left"].format(size=words.size(sent)))
-    st.caption(markdown(record.statement) if words.language == "en" else words["statement note"])
+    st.caption(markdown(record.statement, SENTENCES) if words.language == "en" else words["statement note"])
 
 
 def _proof(epsilon: float, delta: float | None, words: Wording) -> str:
@@ -241,6 +241,6 @@ def _reconstructions(context: Context, report: AuditReport) -> None:
     if not pictures:
         st.info(words["rebuilt gone"])
     for picture in pictures:
-        st.markdown(markdown(picture.caption))
+        st.markdown(markdown(picture.caption, SENTENCES))
         for column, (label, content) in zip(st.columns(4), picture.panels[:4], strict=False):
             column.image(base64.b64decode(content), caption=markdown(label), width=260, alt=line(label))

@@ -9,6 +9,7 @@ from app.dashboard.context import Context
 from app.dashboard.escaping import line, markdown
 from app.dashboard.ledgers import AccountView, LedgerView
 from app.dashboard.wording import Wording
+from medfl.results.report import AuditReport
 
 
 def show_spending(context: Context) -> None:
@@ -73,6 +74,26 @@ def _over_time(accounts: list[tuple[LedgerView, AccountView]], words: Wording) -
         st.vega_lite_chart(chart, alt=words["spending alt"])
     if endless:
         st.caption(words["spending endless"])
+
+
+def show_canaries(report: AuditReport, words: Wording) -> None:
+    """Show claimed epsilons against what made-up subjects in the training show."""
+    if not report.canaries:
+        return
+    checks = report.canaries
+    st.markdown(f"### {words['heading canaries']}")
+    st.table(
+        {
+            words["site"]: [markdown(check.site) for check in checks],
+            words["claimed"]: [f"ε {words.number(check.claimed)}" for check in checks],
+            words["not below"]: [f"ε {words.number(check.lower_bound)}" for check in checks],
+            words["at most shown"]: [f"ε {words.number(check.ceiling)}" for check in checks],
+            words["result"]: [words["contradicted" if check.flagged else "not contradicted"] for check in checks],
+        },
+        border="horizontal",
+        hide_index=True,
+    )
+    st.caption(words["canaries note"])
 
 
 def show_keys(context: Context) -> None:

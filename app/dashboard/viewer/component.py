@@ -157,7 +157,7 @@ def _make_known() -> None:
 @cache
 def _renderer() -> ComponentRenderer:
     """Return the function that puts the element on a page."""
-    return component(_NAME, js="viewer.js")
+    return component(_NAME, js="viewer-*.js")
 
 
 def _nothing() -> None:

@@ -122,7 +122,7 @@ def prepared_volume(
     modality : {"ct", "mr", "other"}, optional
         Decides which windows are offered; without it the values decide, see `guessed_modality`.
     channel : int, optional
-        Which channel of several to show. By default the first, or all three of a colour picture.
+        Which channel of several to show. By default the first, or all three of a picture in colour.
     largest_bytes : int
         Images that need more are sent with joined voxels; the viewer says so.
 
@@ -134,7 +134,7 @@ def prepared_volume(
         If a mask does not lie on the image's grid, or the channel does not exist.
     """
     volume = image if isinstance(image, Volume) else read_image(image)
-    is_colour = channel is None and volume.array.ndim == 3 and volume.array.shape[0] == 3 and volume.array.dtype == "u1"
+    is_colour = channel is None and _is_colour(volume.array)
     voxels = _sendable(volume.array[:, None] if is_colour else _channel(volume, channel or 0)[None])
     masks = {
         name: _labels(mask if isinstance(mask, Volume) else read_image(mask), volume, name)
@@ -154,6 +154,13 @@ def prepared_volume(
         colour=is_colour,
         windows=windows,
     )
+
+
+def _is_colour(array: NDArray[np.generic]) -> bool:
+    """Tell whether this is a picture whose red, green and blue differ; many gray pictures are stored as RGB."""
+    if array.ndim != 3 or len(array) != 3 or array.dtype != np.uint8:
+        return False
+    return not (np.array_equal(array[0], array[1]) and np.array_equal(array[0], array[2]))
 
 
 def _channel(volume: Volume, channel: int) -> NDArray[np.generic]:

@@ -53,10 +53,10 @@ def block_means(array: NDArray[np.generic], factors: Factors) -> NDArray[np.gene
     ndarray of shape (ceil(D / f0), ceil(H / f1), ceil(W / f2)), same dtype
     """
     joined = np.empty(reduced_shape(_shape3(array), factors), array.dtype)
+    in_block = _block_sums(np.ones(array.shape[1:]), factors)
     for z in range(joined.shape[0]):
         slab = array[z * factors[0] : (z + 1) * factors[0]]
-        total = _block_sums(slab.sum(axis=0, dtype=np.float64), factors)
-        mean = total / (_block_sums(np.ones(slab.shape[1:]), factors) * len(slab))
+        mean = _block_sums(slab.sum(axis=0, dtype=np.float64), factors) / (in_block * len(slab))
         joined[z] = np.rint(mean) if array.dtype.kind in "iu" else mean
     return joined
 
@@ -75,6 +75,9 @@ def block_labels(mask: NDArray[np.uint8], factors: Factors) -> NDArray[np.uint8]
     joined = np.empty(reduced_shape(_shape3(mask), factors), np.uint8)
     for z in range(joined.shape[0]):
         slab = mask[z * factors[0] : (z + 1) * factors[0]]
+        if not slab.any():
+            joined[z] = 0
+            continue
         votes = [_block_sums((slab == label).sum(axis=0, dtype=np.float64), factors) for label in labels]
         joined[z] = labels[np.argmax(votes, axis=0)]
     return joined
@@ -96,8 +99,10 @@ def reduced_affine(affine: NDArray[np.float64], factors: Factors) -> NDArray[np.
 
 
 def _block_sums(plane: NDArray[np.float64], factors: Factors) -> NDArray[np.float64]:
-    """Return the sums over blocks of rows and columns of a plane (H, W)."""
-    rows = np.add.reduceat(plane, np.arange(0, plane.shape[0], factors[1]), axis=0)
+    """Return the sums over blocks of rows and columns of a plane (H, W); the last block of an axis may be smaller."""
+    rows = plane if factors[1] == 1 else np.add.reduceat(plane, np.arange(0, plane.shape[0], factors[1]), axis=0)
+    if factors[2] == 1:
+        return rows
     sums: NDArray[np.float64] = np.add.reduceat(rows, np.arange(0, plane.shape[1], factors[2]), axis=1)
     return sums
 

@@ -31,6 +31,15 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+def problem_of(read: Callable[[RunEntry], object], run: RunEntry) -> str:
+    """Return what kept a file from being read; "" where nothing did."""
+    try:
+        read(run)
+    except Unreadable as error:
+        return error.problem
+    return ""
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_a_whole_run_can_be_read(run: Path, name: str) -> None:
     assert READERS[name](entry(run))
@@ -53,22 +62,14 @@ def test_a_run_before_its_first_round_has_an_empty_history(copy: Path) -> None:
 @pytest.mark.parametrize("name", ["config.yaml", "history.json", "metrics.json", "privacy.json", "cases.csv"])
 def test_a_damaged_file_is_never_more_than_unreadable(copy: Path, name: str, content: bytes) -> None:
     (copy / name).write_bytes(content)
-    try:
-        READERS[name](entry(copy))
-    except Unreadable as error:
-        assert error.problem in ("unreadable", "other version")
-        assert str(error) == f"{name}: {error.problem}"
-    else:
-        assert name == "cases.csv"
+    found = problem_of(READERS[name], entry(copy))
+    assert found in ("unreadable", "other version") or (name == "cases.csv" and found == "")
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_half_written_file_is_unreadable_or_shown_as_it_is(copy: Path, name: str) -> None:
     (copy / name).write_bytes((copy / name).read_bytes()[: (copy / name).stat().st_size // 2])
-    try:
-        READERS[name](entry(copy))
-    except Unreadable as error:
-        assert error.file == name
+    assert problem_of(READERS[name], entry(copy)) in ("", "unreadable", "other version")
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -9,7 +9,7 @@ cd "$work"
 npm ci --silent --ignore-scripts --no-audit --no-fund
 node node_modules/esbuild/bin/esbuild src/main.js \
     --bundle --format=esm --minify --target=es2022 --splitting --charset=utf8 --legal-comments=none \
-    --outdir=built --entry-names=viewer --chunk-names='part-[hash]' --log-level=warning --metafile=meta.json \
+    --outdir=built --entry-names='viewer-[hash]' --chunk-names='part-[hash]' --log-level=warning --metafile=meta.json \
     --loader:.css=text --alias:zarrita=./src/no_zarr.js --inject:./src/no_network.js \
     --define:fetch=noNetwork --define:window.fetch=noNetwork --define:globalThis.fetch=noNetwork \
     --define:XMLHttpRequest=noNetwork --define:WebSocket=noNetwork --define:EventSource=noNetwork

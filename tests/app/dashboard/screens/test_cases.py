@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from app.dashboard.reading import read_cases
 from app.dashboard.screens.cases import listed_cases, ordered
 from dashboard.conftest import OpenScreen, texts
 from dashboard.run_folders import NASTY, SITES, classification_run, entry, segmentation_run
-from app.dashboard.reading import read_cases
 from medfl.governance.case_flags import CaseFlags
 from medfl.results.store import RunStore
 

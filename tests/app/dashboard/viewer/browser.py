@@ -115,12 +115,17 @@ class Opened:
 
     @classmethod
     def at(
-        cls, browser: Browser, address: str, query: dict[str, str], size: tuple[int, int] = (1280, 1000)
+        cls, browser: Browser, address: str, query: dict[str, str], size: tuple[int, int], script: str = ""
     ) -> "Opened":
-        """Open the page under the dashboard's content security policy and wait until the image is drawn."""
+        """Open the page under the dashboard's content security policy and wait until the image is drawn.
+
+        `script` runs in the page before everything else.
+        """
         page = browser.new_page(viewport={"width": size[0], "height": size[1]})
         opened = cls(page)
         page.set_default_timeout(PATIENCE_MS)
+        if script:
+            page.add_init_script(script)
         page.on("request", lambda request: opened.requests.append(request.url))
         page.on("websocket", lambda websocket: opened.requests.append(websocket.url))
         page.on("pageerror", lambda error: opened.errors.append(str(error)))

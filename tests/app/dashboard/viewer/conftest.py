@@ -50,8 +50,8 @@ def open_viewer(browser: Browser, address: str) -> Iterator[Opener]:
     """Open a case; afterwards no page may have asked another machine or met an error."""
     pages: list[Opened] = []
 
-    def opener(size: tuple[int, int] = (1280, 1000), **query: str) -> Opened:
-        pages.append(Opened.at(browser, address, query, size))
+    def opener(size: tuple[int, int] = (1280, 1000), script: str = "", **query: str) -> Opened:
+        pages.append(Opened.at(browser, address, query, size, script))
         return pages[-1]
 
     yield opener

@@ -263,3 +263,43 @@ def test_axe_finds_nothing_in_the_viewer(open_viewer: Opener, case: str) -> None
 def test_research_use_only_is_always_there(open_viewer: Opener) -> None:
     for case in ("phantom", "picture"):
         assert "Research use only" in open_viewer(case=case, engine="canvas").text(".research")
+
+
+#: WebGL says that it is drawn by a graphics card, and becomes slow when the page is told so.
+A_CARD = """
+const { getParameter, finish } = WebGL2RenderingContext.prototype;
+WebGL2RenderingContext.prototype.getParameter = function (name) {
+  return name === 0x9246 ? "A graphics card" : getParameter.call(this, name);
+};
+WebGL2RenderingContext.prototype.finish = function () {
+  for (const start = performance.now(); window.isSlow && performance.now() < start + 60; );
+  finish.call(this);
+};
+"""
+
+
+def test_a_lost_card_does_not_lose_the_image(open_viewer: Opener) -> None:
+    opened = open_viewer(case="phantom", engine="niivue")
+    put_crosshair_at_the_centre(opened)
+    colours_only(opened)
+    opened.page.locator(".behind canvas").evaluate(
+        "(canvas) => canvas.getContext('webgl2').getExtension('WEBGL_lose_context').loseContext()"
+    )
+    opened.page.locator(".viewer[data-engine=canvas]").wait_for()
+    assert set(marker_places(opened, "axial")) == set(SIDES["axial"])
+
+
+def test_niivue_is_taken_with_a_card_and_left_where_it_is_slow(open_viewer: Opener) -> None:
+    opened = open_viewer(case="phantom", engine="auto", script=A_CARD)
+    assert opened.page.locator(".viewer[data-engine=niivue]").count() == 1
+    opened.page.evaluate("() => { window.isSlow = true; }")
+    opened.plane("axial").focus()
+    for _ in range(6):
+        opened.page.keyboard.press("ArrowUp")
+        opened.settle()
+    opened.page.locator(".viewer[data-engine=canvas]").wait_for()
+
+
+def test_without_a_card_the_viewer_draws_by_itself(open_viewer: Opener) -> None:
+    opened = open_viewer(case="phantom", engine="auto")
+    assert opened.page.locator(".viewer[data-engine=canvas]").count() == 1

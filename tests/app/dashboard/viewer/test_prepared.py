@@ -138,6 +138,14 @@ def test_a_colour_picture_travels_with_its_three_channels(tmp_path: Path) -> Non
     assert prepared.body.content[:18] == np.moveaxis(pixels, -1, 0).tobytes()
 
 
+def test_a_gray_picture_stored_in_colour_is_gray(tmp_path: Path) -> None:
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    Image.fromarray(np.stack([pixels] * 3, axis=-1)).save(tmp_path / "image.png")
+    prepared = prepared_volume(tmp_path / "image.png")
+    assert not prepared.colour
+    assert prepared.body.parts["image"]["length"] == 6
+
+
 def test_a_flat_nifti_file_has_its_pixel_size(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((4, 6), np.float32), np.diag([0.5, 2.0, 1, 1])), tmp_path / "flat.nii")
     prepared = prepared_volume(tmp_path / "flat.nii")

@@ -1,5 +1,7 @@
 // Draws planes on ordinary canvases: a slice, not the volume, is worked on, so that it is quick without a graphics card.
 
+const IN_MEMORY = { willReadFrequently: true }; // keeps canvases off the graphics card, which may be played by a program
+
 /** Draws one plane of an image into a canvas of its own. */
 export class CanvasEngine {
   static async create(image) {
@@ -20,7 +22,7 @@ export class CanvasEngine {
   drawPlane(buffers, canvas, box, state) {
     const { plane } = buffers;
     const { grid } = plane;
-    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const context = canvas.getContext("2d", IN_MEMORY);
     const [width, height] = [plane.width * box.scale, plane.height * box.scale];
     buffers.update(state);
     context.setTransform(box.ratio, 0, 0, box.ratio, 0, 0);
@@ -86,7 +88,7 @@ class PlaneBuffers {
         colours[at] = 0xff000000 | (gray * 0x010101);
       }
     }
-    this.gray.getContext("2d", { willReadFrequently: true }).putImageData(this.pixels, 0, 0);
+    this.gray.getContext("2d", IN_MEMORY).putImageData(this.pixels, 0, 0);
   }
 
   paintColour() {
@@ -101,7 +103,7 @@ class PlaneBuffers {
     const labels = this.plane.copySlice(this.image.parts.model, slice, this.labels);
     const table = this.image.colourTable(state.hidden);
     for (let at = 0; at < labels.length; at += 1) this.colours[at] = table[labels[at]];
-    this.fill.getContext("2d", { willReadFrequently: true }).putImageData(this.pixels, 0, 0);
+    this.fill.getContext("2d", IN_MEMORY).putImageData(this.pixels, 0, 0);
   }
 
   traceOutlines(slice, state) {

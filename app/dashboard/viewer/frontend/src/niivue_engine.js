@@ -8,15 +8,17 @@ const SLICE_TYPES = { axial: SLICE_TYPE.AXIAL, coronal: SLICE_TYPE.CORONAL, sagi
 const BACKGROUND = [11 / 255, 14 / 255, 18 / 255, 1];
 
 export class NiivueEngine {
-  static async create(image, stage) {
+  /** `lost` is called when the graphics card gives up. */
+  static async create(image, stage, lost) {
     const engine = new NiivueEngine(image, stage);
     await engine.load();
+    engine.canvas.addEventListener("webglcontextlost", () => engine.isDisposed || lost());
     return engine;
   }
 
   constructor(image, stage) {
     this.name = "niivue";
-    Object.assign(this, { image, stage, drawn: {} });
+    Object.assign(this, { image, stage, drawn: {}, isDisposed: false });
     this.canvas = el("canvas", { class: "shared", "aria-hidden": "true" });
     this.host = el("div", { class: "behind" }, this.canvas);
     stage.prepend(this.host);
@@ -83,6 +85,7 @@ export class NiivueEngine {
   }
 
   dispose() {
+    this.isDisposed = true;
     this.niivue.cleanup();
     this.niivue._gl?.getExtension("WEBGL_lose_context")?.loseContext();
     this.host.remove();

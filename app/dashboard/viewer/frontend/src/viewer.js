@@ -7,14 +7,16 @@ import { chooseEngine } from "./engines.js";
 import { PlaneView, clamped } from "./plane_view.js";
 
 const PAGE = 5; // slices per Page key
+const SLOW = 50; // milliseconds for one draw by niivue ...
+const TOO_OFTEN = 5; // ... that many times in a row, and the viewer draws by itself
 const OPACITY_STEP = 0.1;
-const NARROW = 760; // pixels under which the planes no longer stand side by side
+const NARROW = 900; // pixels under which the planes no longer stand side by side
 const PLANE_KEYS = { 0: "all_planes", 1: "axial", 2: "coronal", 3: "sagittal" };
 
 export class Viewer {
   constructor(image, tellSelection) {
     const { header, grid } = image;
-    Object.assign(this, { image, words: header.words, tellSelection, engine: null, scheduled: false });
+    Object.assign(this, { image, words: header.words, tellSelection, engine: null, scheduled: false, slowDraws: 0 });
     const [first] = header.windows;
     this.state = {
       index: grid.shape.map((length) => Math.floor((length - 1) / 2)), layout: "all_planes", tool: "crosshair",
@@ -39,14 +41,28 @@ export class Viewer {
     this.resized.observe(this.stage);
     const wanted = await chooseEngine(this.image);
     try {
-      this.engine = await wanted.create(this.image, this.stage);
+      this.engine = await wanted.create(this.image, this.stage, () => this.drawWithoutCard());
     } catch (error) {
-      if (wanted === CanvasEngine) throw error;
       console.warn("medfl viewer: niivue could not start, drawing without it.", error);
-      this.engine = await CanvasEngine.create(this.image, this.stage);
+      this.engine = new CanvasEngine(this.image);
     }
     this.root.dataset.engine = this.engine.name;
     this.arrange();
+  }
+
+  /** Go on without niivue: the graphics card is lost or too slow. */
+  drawWithoutCard() {
+    if (!this.engine || this.engine.name === "canvas") return;
+    this.engine.dispose();
+    this.engine = new CanvasEngine(this.image);
+    this.root.dataset.engine = this.engine.name;
+    this.drawSoon();
+  }
+
+  /** Notice when niivue is too slow on this machine. */
+  watch(milliseconds) {
+    this.slowDraws = milliseconds > SLOW ? this.slowDraws + 1 : 0;
+    if (this.slowDraws >= TOO_OFTEN && this.image.header.engine === "auto") this.drawWithoutCard();
   }
 
   dispose() {
@@ -108,8 +124,11 @@ export class Viewer {
     this.controls.show(this.state);
     const shown = this.shown().filter(({ box }) => box);
     for (const view of shown) view.mark(this.state, view.plane === this.active);
-    this.engine?.draw(shown, this.state);
-    if (this.engine) this.root.dataset.ready = "true";
+    if (!this.engine) return;
+    const start = performance.now();
+    this.engine.draw(shown, this.state);
+    this.root.dataset.ready = "true";
+    this.watch(performance.now() - start);
   }
 
   tool() {
