@@ -11,6 +11,9 @@ The tree; the command line maps each branch to one exit code::
     ├── NetworkError           a download or a connection failed
     ├── FederationError        a federated run cannot go on
     │   └── ReplyError         one site's reply was refused; carries a reason code
+    ├── PlanNotApprovedError   a site was asked for something that its administrator did not approve; carries a reason
+    ├── EgressError            a reply holds something that the approved plan does not let out; carries a reason code
+    ├── AuditLogError          the audit log cannot be written or read; nothing may leave
     ├── TooFewSubjectsError    a number would describe fewer subjects than the site allows
     ├── PrivacyError           a protection cannot do what it is asked to; nothing was released
     │   ├── KeyFileError       a key is missing, unsafe, wrong, expired, revoked or used up
@@ -85,6 +88,50 @@ class ReplyError(FederationError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class PlanNotApprovedError(MedFLError):
+    """A site was asked for something that its administrator did not approve.
+
+    Parameters
+    ----------
+    reason : str
+        Stable code: "not_approved", "revoked", "expired", "changed" or "over_policy".
+    message : str
+        What must hold and what to do.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["PlanNotApprovedError"], tuple[str, str]]:
+        """Travel between processes with both arguments."""
+        return (type(self), (self.reason, str(self)))
+
+
+class EgressError(MedFLError):
+    """A reply holds something that the approved plan does not let out.
+
+    Parameters
+    ----------
+    reason : str
+        Stable code such as ``"unknown_array"``; it goes into the audit log.
+    message : str
+        What must hold and what was found, without a value of the reply.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["EgressError"], tuple[str, str]]:
+        """Travel between processes with both arguments."""
+        return (type(self), (self.reason, str(self)))
+
+
+class AuditLogError(MedFLError):
+    """The audit log cannot be written or read; nothing may leave."""
 
 
 class TooFewSubjectsError(MedFLError):
