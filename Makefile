@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed.stamp
 
-.PHONY: help setup demo test fast lint types layers benchmarks clean
+.PHONY: help setup demo test fast lint types layers wheels benchmarks clean
 
 help:
 	@echo "make demo        set up, then train on made-up patients of three hospitals"
 	@echo "make test        set up, then all checks and all tests"
 	@echo "make fast        the tests that take under three minutes together"
 	@echo "make lint types layers    style, static types, import directions"
+	@echo "make wheels      what a site container is built from"
 	@echo "make benchmarks  every claim of the README, measured anew (hours)"
 
 setup: $(STAMP)
@@ -38,6 +39,12 @@ types: setup
 
 layers: setup
 	$(BIN)/lint-imports
+
+# Everything that a site container holds, for app/site/container/Dockerfile.
+wheels: setup
+	rm -rf build/container && mkdir -p build/container
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --constraint constraints.txt \
+		--wheel-dir build/container/wheels '.[backbones]'
 
 benchmarks: setup
 	mkdir -p runs/benchmarks
