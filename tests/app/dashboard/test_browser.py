@@ -1,5 +1,6 @@
 """The dashboard in a real browser, on a run that `medfl demo` made."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -90,8 +91,6 @@ def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    import os
-
     return os.environ | {"MEDFL_CACHE": str(folder / "cache")}
 
 
@@ -157,7 +156,7 @@ def test_a_privacy_officer_sees_no_cases(browser: Browser, server: Server) -> No
 
 def test_a_worst_case_opens_from_my_site(browser: Browser, server: Server) -> None:
     visit = Visit.of(browser, f"{server.address}/my-site", CLINICIAN)
-    visit.page.get_by_role("button", name="Open", exact=True).first.click()
+    visit.page.get_by_test_id("stButton").get_by_role("button", name="Open", exact=True).first.click()
     visit.page.locator(".viewer[data-ready=true]").wait_for()
     assert visit.complaints == []
     visit.page.context.close()
