@@ -8,6 +8,7 @@ from medfl.errors import (
     KeyFileError,
     MedFLError,
     NetworkError,
+    PlanNotApprovedError,
     RunFolderError,
 )
 from medfl.governance.ledger_errors import LedgerExhaustedError
@@ -20,6 +21,7 @@ DATA = 4
 NETWORK = 5
 AUTHENTICATION = 6
 EXHAUSTED = 7
+NOT_APPROVED = 8
 
 _CODES: tuple[tuple[type[MedFLError], int], ...] = (
     (LedgerExhaustedError, EXHAUSTED),
@@ -28,6 +30,7 @@ _CODES: tuple[tuple[type[MedFLError], int], ...] = (
     (NetworkError, NETWORK),
     (KeyFileError, AUTHENTICATION),
     (EnvelopeError, AUTHENTICATION),
+    (PlanNotApprovedError, NOT_APPROVED),
     (FederationError, FAILED),
     (RunFolderError, DATA),
 )

@@ -15,7 +15,10 @@ from app.cli.exit_codes import FAILED, exit_code
 from app.cli.export import export
 from app.cli.key import key_app
 from app.cli.ledger import ledger_app
+from app.cli.log import log_app
+from app.cli.plan import plan_app
 from app.cli.run import compare, demo, predict, run
+from app.cli.site import site_app
 from medfl.errors import MedFLError
 
 cli = typer.Typer(
@@ -29,6 +32,9 @@ cli.add_typer(data_app, name="data")
 cli.add_typer(key_app, name="key")
 cli.add_typer(audit_app, name="audit")
 cli.add_typer(ledger_app, name="ledger")
+cli.add_typer(plan_app, name="plan")
+cli.add_typer(site_app, name="site")
+cli.add_typer(log_app, name="log")
 cli.command()(demo)
 cli.command()(run)
 cli.command()(compare)

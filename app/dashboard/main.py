@@ -50,7 +50,7 @@ def main() -> None:
     if st.session_state.pop("go to", "") == "cases" and visitor.may("see cases"):
         st.switch_page(pages[0])
     with st.container(key="top"):
-        left, right, far = st.columns([6, 4, 2], vertical_alignment="center")
+        left, right, far = st.columns([5, 3, 3], vertical_alignment="center")
         with left:
             run = _run_picker(runs, words)
         with right:
