@@ -16,6 +16,7 @@ from medfl.errors import ConfigError
 from medfl.federation import site
 from medfl.federation.guard import guard
 from medfl.federation.program import SiteProgram
+from medfl.governance.exclude_list import ExcludeList
 from medfl.governance.ledger_events import Account
 from medfl.results.store import RunStore
 from pipelines.bookkeeping import SiteBooks, simulated_books
@@ -80,8 +81,10 @@ def program_of(context: Context) -> SiteProgram:
 
     A real site names itself, its manifest and optionally a state folder, a folder of keys and its ledger (with the data
     set and the purpose of the account, by default the site's name and "research") in the node configuration; each run
-    gets a folder of its own in the state. In Flower's simulation the partition number picks one of the plan's
-    simulated sites, and all of them write into the run folder, as in `pipelines.simulate`.
+    gets a folder of its own in the state. Beside the state folder, which is `runs` in the folder of `medfl site init`,
+    lies the list of subjects who withdrew; it is read anew for every message. In Flower's simulation the partition
+    number picks one of the plan's simulated sites, and all of them write into the run folder, as in
+    `pipelines.simulate`.
 
     Raises
     ------
@@ -100,6 +103,7 @@ def program_of(context: Context) -> SiteProgram:
             ledger=str(node.get("ledger", "")),
             data_set=str(node.get("data-set", "")),
             purpose=str(node.get("purpose", "")),
+            without=ExcludeList(Path(str(node["state"])).parent).subjects() if "state" in node else frozenset(),
         )
     if "partition-id" in node:
         return _simulated_site(plan, int(str(node["partition-id"])), str(context.run_config.get(OUT, "")))
@@ -108,10 +112,20 @@ def program_of(context: Context) -> SiteProgram:
 
 @lru_cache(maxsize=4)
 def _real_site(
-    plan: str, run_id: int, name: str, manifest: str, *, state: str, keys: str, ledger: str, data_set: str, purpose: str
+    plan: str,
+    run_id: int,
+    name: str,
+    manifest: str,
+    *,
+    state: str,
+    keys: str,
+    ledger: str,
+    data_set: str,
+    purpose: str,
+    without: frozenset[str],
 ) -> PipelineProgram:
     config = parse_config(plan, source=PLAN)
-    own = load_site(Path(manifest), name, config)
+    own = load_site(Path(manifest), name, config, without=without)
     store = None
     if state:
         store = RunStore(Path(state) / f"{config.name}-{run_id}")

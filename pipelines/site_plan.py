@@ -30,7 +30,7 @@ class Reasons:
 
 @dataclass(frozen=True)
 class Counts:
-    """Subjects and studies of a site by split; an order's data, before images are read."""
+    """Subjects and studies of a site by split, before any image is read."""
 
     subjects: dict[str, int]
     studies: dict[str, int]
@@ -89,7 +89,7 @@ def settings_of(plan: Plan) -> Config:
     return config
 
 
-def counts_of(config: Config, manifest: Path, site: str) -> Counts:
+def counts_of(config: Config, manifest: Path, site: str, without: frozenset[str] = frozenset()) -> Counts:
     """Return how many subjects and studies a site would use.
 
     Parameters
@@ -98,13 +98,15 @@ def counts_of(config: Config, manifest: Path, site: str) -> Counts:
     manifest : Path
         Of the site's data.
     site : str
+    without : frozenset of str
+        Subjects who withdrew.
 
     Raises
     ------
     ManifestError
         If the manifest breaks its schema.
     """
-    return counted(load_site(manifest, site, config))
+    return counted(load_site(manifest, site, config, without=without))
 
 
 def counted(manifest: Manifest) -> Counts:

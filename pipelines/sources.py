@@ -75,7 +75,7 @@ def set_aside(config: Config) -> tuple[int, Path]:
         return max(0, sum(1 for _ in csv.reader(file)) - 1), table
 
 
-def load_site(path: Path, name: str, config: Config) -> Manifest:
+def load_site(path: Path, name: str, config: Config, *, without: frozenset[str] = frozenset()) -> Manifest:
     """Return a real site's own studies, with the splits that a simulation of this site would give them.
 
     Parameters
@@ -85,6 +85,8 @@ def load_site(path: Path, name: str, config: Config) -> Manifest:
     name : str
         The site; it replaces what the manifest says.
     config : Config
+    without : frozenset of str
+        Subjects who withdrew. They are left out after the split, so that nobody else changes sides.
 
     Raises
     ------
@@ -93,7 +95,8 @@ def load_site(path: Path, name: str, config: Config) -> Manifest:
     """
     manifest = read_manifest(path)
     named = replace(manifest, rows=tuple(replace(row, site=name) for row in manifest.rows))
-    return _split(named, config.data.split)
+    divided = _split(named, config.data.split)
+    return replace(divided, rows=tuple(row for row in divided.rows if row.subject not in without))
 
 
 def _found(config: Config) -> Manifest:

@@ -1,6 +1,7 @@
 """`medfl site`: set up and run a hospital's side."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -32,3 +33,35 @@ def init_command(
     typer.echo(f"Made the site '{name}' in {state}.")
     typer.echo(f"Look at {state / 'site.yaml'}: it says what this hospital allows.")
     typer.echo(f"Public key: {made.public_key}")
+
+
+@site_app.command("withdraw")
+def withdraw_command(
+    state: State,
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Pseudonym, as in the site's manifest.")],
+    by: By,
+    ahead: Annotated[
+        bool, typer.Option("--ahead", help="Also where nothing knows the pseudonym yet; it may never be imported.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Never use a subject's data again here; lists the runs and models that it was part of."""
+    from app.site.withdrawing import LIMITS, withdraw
+
+    found = withdraw(subject, state, by=by, now=datetime.now(UTC), is_expected=not ahead)
+    runs = [
+        {"run": run.name, "sha256": run.plan, "releases": list(run.releases), "in_training": run.in_training}
+        for run in found.affected.runs
+    ]
+    if as_json:
+        facts = {"new": found.is_new, "studies": found.studies, "digest": found.digest, "runs": runs}
+        typer.echo(json.dumps(facts | {"unknown_runs": list(found.affected.unknown), "limits": LIMITS}))
+        return
+    typer.echo("Excluded from now on." if found.is_new else "Excluded already.")
+    typer.echo(f"{found.studies} studies in the manifest are no longer used; {found.cleared} prepared copies deleted.")
+    for run in found.affected.runs:
+        part = "trained on" if run.in_training else "judged by"
+        typer.echo(f"Affected: run {run.name}: its models were {part} this subject; {len(run.releases)} releases left.")
+    for name in found.affected.unknown:
+        typer.echo(f"Perhaps affected: run {name} kept no list of its subjects.")
+    typer.echo(LIMITS)

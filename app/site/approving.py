@@ -10,6 +10,7 @@ from medfl.errors import ConfigError, PlanNotApprovedError
 from medfl.governance.approvals import Approval, Approvals
 from medfl.governance.audit_log import AuditLog
 from medfl.governance.egress import Egress
+from medfl.governance.exclude_list import ExcludeList
 from medfl.governance.plan import Plan, read_plan
 from pipelines.flower_bundle import bundle_sha256
 from pipelines.plan_egress import SiteNumbers, egress_of
@@ -69,7 +70,8 @@ def view(path: Path, today: date, *, state: Path | None = None, manifest: Path |
     name = plan.sites[0] if settings is None else settings.name
     if manifest is None and settings is not None:
         manifest = settings.data.manifest
-    counts = None if manifest is None else counts_of(config, manifest, name)
+    without = frozenset() if state is None else ExcludeList(state).subjects()
+    counts = None if manifest is None else counts_of(config, manifest, name, without)
     numbers = SiteNumbers()
     if settings is not None:
         assert counts is not None

@@ -11,12 +11,13 @@ import stat
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medfl.errors import ConfigError, PlanNotApprovedError
 from medfl.governance.egress import Egress
+from medfl.governance.person import PERSON, PersonName
 from medfl.governance.plan import Digest, Plan
 from medfl.results.atomic import locked, write_bytes
 from medfl.results.canonical import sha256
@@ -24,9 +25,6 @@ from medfl.results.canonical import sha256
 FOLDER = "approvals"
 _HOW = "See 'medfl plan show' and 'medfl plan approve'."
 _LONGEST_FILE = 16 * 1024 * 1024
-
-PERSON = r"^[\w][\w .,'@-]{0,63}$"
-PersonName = Annotated[str, StringConstraints(strip_whitespace=True, pattern=PERSON)]
 
 
 class Approval(BaseModel):

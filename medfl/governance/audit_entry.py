@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from medfl.governance.approvals import PERSON
+from medfl.governance.person import PERSON
 
 Operation = Literal[
     "site.init",

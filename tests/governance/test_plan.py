@@ -28,7 +28,7 @@ def test_the_layout_of_the_file_does_not_change_the_hash(tmp_path: Path) -> None
 
 @given(
     st.sampled_from(sorted(set(PROPOSED) - {"expires", "sites", "medfl_version", "name"})),
-    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20),
+    st.text(st.characters(min_codepoint=37, max_codepoint=126), min_size=1, max_size=20),  # no '$'
 )
 def test_every_change_of_a_field_changes_the_hash(field: str, addition: str) -> None:
     assert a_plan(**{field: PROPOSED[field] + addition}).sha256() != a_plan().sha256()
