@@ -169,7 +169,7 @@ def _left(context: Context) -> None:
         if len(sites) > 1
         else None
     )
-    shown = [release for release in record.releases if chosen in (None, release.site)]
+    shown = [release for release in record.releases if release.times and chosen in (None, release.site)]
     st.table(
         {
             words["what"]: [markdown(words.texts.get(f"left {release.what}", release.what)) for release in shown],
