@@ -1,7 +1,8 @@
 """What every test may ask for."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,15 @@ def require() -> Callable[[bool, str], None]:
             skip_or_fail(reason)
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def _main_module_is_put_back() -> Iterator[None]:
+    """Put `__main__` back after each test.
+
+    Streamlit's AppTest leaves the page it ran there, and every process that a later test spawns would start by
+    running that page.
+    """
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
