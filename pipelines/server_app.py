@@ -11,6 +11,7 @@ from medfl.config.reading import dump_config
 from medfl.config.settings import Config
 from medfl.errors import ConfigError, FederationError, MedFLError, ReplyError, RunFolderError, ShapeError
 from medfl.federation.hub import EXHAUSTED, Hub, Limits, Measured
+from medfl.federation.polling_grid import PollingGrid
 from medfl.federation.program import Arrays, SiteFacts
 from medfl.governance.ledger_errors import LedgerExhaustedError
 from medfl.results.history import History, RoundRecord
@@ -49,7 +50,7 @@ def main(grid: Grid, context: Context) -> None:
     resume = store.is_started()
     if resume and store.read_settings()[0] != dump_config(settings.config):
         raise ConfigError("The run folder must be new or hold this plan's run; it holds another. Choose another 'out'.")
-    serve(grid, settings.config, store, sites=settings.sites, resume=resume)
+    serve(PollingGrid(grid), settings.config, store, sites=settings.sites, resume=resume)
 
 
 def serve(

@@ -32,6 +32,10 @@ SHAPE_ERROR = 9002
 FORBIDDEN_REPLY = 9003
 PRIVACY_ERROR = 9004
 BUDGET_EXHAUSTED = 9005
+NOT_APPROVED = 9006
+REQUEST_REFUSED = 9007
+PAUSED = 9008
+WORKER_FAILED = 9009
 WORDS = {
     INTERNAL_ERROR: "internal_error",
     DATA_ERROR: "data_error",
@@ -39,6 +43,10 @@ WORDS = {
     FORBIDDEN_REPLY: "forbidden_reply",
     PRIVACY_ERROR: "privacy_error",
     BUDGET_EXHAUSTED: "budget_exhausted",
+    NOT_APPROVED: "not_approved",
+    REQUEST_REFUSED: "request_refused",
+    PAUSED: "paused",
+    WORKER_FAILED: "worker_failed",
 }
 """All that a site ever says about a failure."""
 

@@ -119,18 +119,22 @@ class Hub:
         """
         nodes = self._wait_for_nodes(count)
         facts: dict[int, SiteFacts] = {}
+        refused: list[str] = []
         for node, reply in self._ask(DESCRIBE, dict.fromkeys(nodes, RecordDict()), self.limits.join_timeout_s):
             try:
                 facts[node] = _facts(reply)
-            except ReplyError:
-                continue
+            except ReplyError as error:
+                refused.append(str(error))
         names = [item.site for item in facts.values()]
         if len(set(names)) != len(names):
             raise FederationError(
                 f"Every site must have its own name; {len(names)} sites sent {len(set(names))} names."
             )
         if len(facts) < count:
-            raise FederationError(f"{count} sites must introduce themselves, {len(facts)} did. Check the sites' logs.")
+            said = f" ({'; '.join(sorted(set(refused)))})" if refused else ""
+            raise FederationError(
+                f"{count} sites must introduce themselves, {len(facts)} did{said}. Check the sites' logs."
+            )
         self.members = dict(sorted(facts.items(), key=lambda item: item[1].site))
         return tuple(self.members.values())
 

@@ -32,6 +32,14 @@ def test_the_bundle_is_small_and_holds_code_only() -> None:
         "medfl/audit/",
         "medfl/federation/array_facts",
         "medfl/federation/network_lock",
+        "medfl/federation/executor",
+        "medfl/federation/file_lock",
+        "medfl/federation/frames",
+        "medfl/federation/inbound",
+        "medfl/federation/kept_memory",
+        "medfl/federation/record_bytes",
+        "medfl/federation/request_counts",
+        "medfl/federation/worker_process",
         "medfl/governance/approvals",
         "medfl/governance/audit_",
         "medfl/governance/case_flags",
@@ -53,7 +61,10 @@ def test_the_bundle_is_small_and_holds_code_only() -> None:
         "pipelines/measure_rules",
         "pipelines/plan_",
         "pipelines/predict",
+        "pipelines/site_answers",
+        "pipelines/site_executor",
         "pipelines/site_plan",
+        "pipelines/site_worker",
     )
     expected = {
         path.relative_to(_REPOSITORY).as_posix()

@@ -83,8 +83,28 @@ class FlowerProcesses:
             "flower-supernode", "--insecure", "--superlink", self._address, *ports, "--node-config", node_config
         )
 
-    def run(self, app: Path, *arguments: str, timeout_s: float) -> None:
-        """Submit a run and follow it to its end."""
+    def start_isolated_supernode(self, port: int, secret: Path) -> None:
+        """Start a SuperNode that starts nothing by itself and waits for an executor who knows the secret."""
+        isolated = ("--isolation", "process", "--superexec-auth-secret-file", str(secret))
+        ports = ("--host", _LOOPBACK, "--port", str(port))
+        self._start("flower-supernode", "--insecure", "--superlink", self._address, *ports, *isolated)
+
+    def start_program(self, name: str, *command: str) -> "subprocess.Popen[bytes]":
+        """Start another program with the mark; it is ended like Flower's own."""
+        with (self.home / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env=self._environment,
+                cwd=self.home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
+
+    def run(self, app: Path, *arguments: str, timeout_s: float, is_refused: bool = False) -> None:
+        """Submit a run and follow it to its end; one that sites refuse may end with any code."""
         command = [str(_program("flwr")), "run", str(app), *arguments, "--stream"]
         with (self.home / "flwr-run.log").open("wb") as log:
             process = subprocess.Popen(
@@ -95,7 +115,7 @@ class FlowerProcesses:
                 code = process.wait(timeout=timeout_s)
             except subprocess.TimeoutExpired:
                 raise AssertionError(f"The run did not end within {timeout_s:g} s.\n{self.log()}") from None
-        if code:
+        if code and not is_refused:
             raise AssertionError(f"`flwr run` ended with code {code}.\n{self.log()}")
 
     def stop(self) -> None:

@@ -1,22 +1,24 @@
-"""Every reply that a run gives passes the table made from its settings, and nothing more does."""
+"""Every message of a run passes the tables made from its settings, both ways, and nothing more does."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from medfl.config.reading import load_config, parse_config
 from medfl.config.settings import Config
 from medfl.errors import EgressError
 from medfl.federation.array_facts import reply_facts
+from medfl.federation.inbound import RequestError, check_request
 from medfl.federation.loopback import LoopbackGrid
 from medfl.governance.egress import Egress, ReplyFacts, check
 from pipelines import simulate
 from pipelines.plan_egress import SiteNumbers, egress_of
+from pipelines.plan_requests import requests_of
 
 ROOT = Path(__file__).parents[2]
 REST = """\
@@ -72,7 +74,15 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "maps, heads at sites": (FEATURES, (*MAPS, ONE % "")),
     "maps to the hub": (FEATURES, (*MAPS, ONE % "", "features.head=hub")),
 }
-RunIt = Callable[[Config], list[tuple[str, ReplyFacts]]]
+RunIt = Callable[[Config], "Seen"]
+
+
+@dataclass
+class Seen:
+    """What went over the wire: requests with their kind, replies with their site."""
+
+    requests: list[tuple[str, RecordDict]] = field(default_factory=list)
+    replies: list[tuple[str, ReplyFacts]] = field(default_factory=list)
 
 
 @pytest.fixture(autouse=True)
@@ -85,22 +95,23 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunIt:
-    """Run a configuration in this process and return every reply, with its site."""
+    """Run a configuration in this process and return every message."""
     monkeypatch.setenv("MEDFL_CACHE", str(tmp_path / "cache"))
-    seen: list[tuple[str, ReplyFacts]] = []
+    seen = Seen()
 
     class WatchedGrid(LoopbackGrid):
         def _delivered(self, message: Message) -> str:
+            seen.requests.append((message.metadata.message_type, message.content))
             number = super()._delivered(message)
             reply = self._replies[number]
             if reply.has_content():
                 site = str(self.nodes[message.metadata.dst_node_id].context.node_config["site"])
-                seen.append((site, reply_facts(message.metadata.message_type, reply.content)))
+                seen.replies.append((site, reply_facts(message.metadata.message_type, reply.content)))
             return number
 
     monkeypatch.setattr(simulate, "LoopbackGrid", WatchedGrid)
 
-    def run(config: Config) -> list[tuple[str, ReplyFacts]]:
+    def run(config: Config) -> Seen:
         simulate.simulate(config, tmp_path / "run")
         return seen
 
@@ -121,6 +132,18 @@ def check_all(config: Config, seen: list[tuple[str, ReplyFacts]]) -> None:
         for rule in table.kinds:
             assert told.count((site, rule.kind)) <= rule.times
     assert {rule.kind for rule in next(iter(tables.values())).kinds} == {facts.kind for _, facts in seen}
+
+
+def check_requests(config: Config, seen: Seen) -> None:
+    requests = requests_of(config, tuple(sorted({site for site, _ in seen.replies})))
+    assert {kind for kind, _ in seen.requests} == {rule.kind for rule in requests.rules}
+    for kind, content in seen.requests:
+        rule = requests.rule(kind)
+        assert rule.first <= check_request(content, rule) <= rule.last
+        if rule.has_order:
+            more = RecordDict({**content, "order": ConfigRecord({**content.config_records["order"], "epochs": 99})})
+            with pytest.raises(RequestError):
+                check_request(more, rule)
 
 
 def spoiled(facts: ReplyFacts, egress: Egress) -> Iterator[tuple[str, ReplyFacts]]:
@@ -151,7 +174,9 @@ def spoiled(facts: ReplyFacts, egress: Egress) -> Iterator[tuple[str, ReplyFacts
 def test_every_reply_of_a_run_passes_and_nothing_more_does(name: str, run_it: RunIt) -> None:
     text, overrides = RUNS[name]
     config = parse_config(text, overrides=overrides)
-    check_all(config, run_it(config))
+    seen = run_it(config)
+    check_all(config, seen.replies)
+    check_requests(config, seen)
 
 
 def test_every_reply_of_the_phantom_run_passes(run_it: RunIt) -> None:
@@ -159,5 +184,6 @@ def test_every_reply_of_the_phantom_run_passes(run_it: RunIt) -> None:
         ROOT / "configs" / "phantom.yaml", ("training.rounds=2", "evaluation.every=2", "data.source.subjects=60")
     )
     seen = run_it(config)
-    assert len({site for site, _ in seen}) == 3
-    check_all(config, seen)
+    assert len({site for site, _ in seen.replies}) == 3
+    check_all(config, seen.replies)
+    check_requests(config, seen)

@@ -1,0 +1,66 @@
+"""Replies are handed out as they come, once each, and a deadline holds."""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, cast
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from medfl.federation.polling_grid import PollingGrid
+
+
+class _Upstream:
+    """Has one reply more at every question."""
+
+    def __init__(self, replies: list[list[str]], *, doubled: bool = False) -> None:
+        self.replies, self.doubled, self.asked = replies, doubled, 0
+
+    def push_messages(self, messages: Iterable[Any]) -> list[str]:
+        return [str(message) for message in messages]
+
+    def pull_messages(self, numbers: Iterable[str]) -> list[Any]:
+        now = self.replies[self.asked] if self.asked < len(self.replies) else []
+        self.asked += 1
+        found = [SimpleNamespace(metadata=SimpleNamespace(reply_to_message_id=number)) for number in now]
+        return found * 2 if self.doubled else found
+
+
+class _Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def _received(upstream: _Upstream, timeout: float | None) -> tuple[list[str], float]:
+    time = _Time()
+    grid = PollingGrid(cast("Grid", upstream), poll_s=0.2, sleep=time.sleep, clock=time)
+    messages = cast("list[Message]", ["a", "b"])
+    found = [reply.metadata.reply_to_message_id for reply in grid.send_and_receive(messages, timeout=timeout)]
+    return found, time.now
+
+
+def test_every_reply_comes_once_and_as_soon_as_it_is_there() -> None:
+    assert _received(_Upstream([[], ["b"], [], ["a"]]), None) == (["b", "a"], 0.2 * 3)
+    assert _received(_Upstream([["a", "b"]], doubled=True), None) == (["a", "b"], 0.0)
+
+
+def test_nothing_is_waited_for_after_the_deadline() -> None:
+    found, seconds = _received(_Upstream([["a"]]), 1.0)
+    assert found == ["a"]
+    assert 1.0 <= seconds < 1.4
+
+
+def test_a_message_that_could_not_be_sent_is_not_waited_for() -> None:
+    upstream = _Upstream([["a"]])
+    upstream.push_messages = lambda messages: ["a", ""]  # type: ignore[assignment,misc]
+    assert _received(upstream, None)[0] == ["a"]
+
+
+def test_a_stranger_s_reply_is_not_handed_out() -> None:
+    assert _received(_Upstream([["x", "a"], ["b"]]), None)[0] == ["a", "b"]
