@@ -1,7 +1,9 @@
 """The dashboard's server: Streamlit, told to keep to itself."""
 
 import os
+import pkgutil
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from app.dashboard import screens
 from app.dashboard.security import Hardened
 from app.dashboard.settings import DashboardSettings
 from app.dashboard.theme import THEME
@@ -65,7 +68,9 @@ def application(settings: DashboardSettings) -> streamlit.App:
 
 
 def serve(settings: DashboardSettings, *, port: int, address: str = LOOPBACK, host: str = "") -> None:
-    """Run the server until it is interrupted."""
+    """Run the server until it is interrupted; the first visitor does not wait for imports."""
+    for module in pkgutil.iter_modules(screens.__path__):
+        import_module(f"{screens.__name__}.{module.name}")
     chosen: Mapping[str, Any] = options(port=port, address=address, host=host)
     application(settings).run(config=chosen)
 
