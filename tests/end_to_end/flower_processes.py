@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,13 +63,15 @@ class FlowerProcesses:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
 
-    def start_superlink(self, *arguments: str) -> None:
-        """Start a SuperLink and wait until it answers."""
+    def start_superlink(self, *arguments: str, code: Path | None = None) -> None:
+        """Start a SuperLink and wait until it answers; it finds what it runs in `code` first."""
         port = free_port()
         self._address = f"{_LOOPBACK}:{port}"
         settings = f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "{self._address}"\ninsecure = true\n'
         (self.home / "config.toml").write_text(settings)
-        process = self._start("flower-superlink", "--insecure", "--host", _LOOPBACK, "--port", str(port), *arguments)
+        variables = {} if code is None else {"PYTHONPATH": str(code)}
+        listening = ("--insecure", "--host", _LOOPBACK, "--port", str(port))
+        process = self._start("flower-superlink", *listening, *arguments, variables=variables)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not _answers(port):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -148,11 +150,13 @@ class FlowerProcesses:
         logs = sorted(self.home.glob("*.log"))
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-6000:]}" for log in logs)
 
-    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(
+        self, program: str, *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         with (self.home / f"{program}-{len(self._started)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [str(_program(program)), *arguments],
-                env=self._environment,
+                env={**self._environment, **(variables or {})},
                 cwd=self.home,
                 stdout=log,
                 stderr=subprocess.STDOUT,

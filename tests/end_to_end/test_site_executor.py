@@ -1,6 +1,7 @@
 """Sites that run approved plans only, behind a real SuperLink, its stock SuperNodes and their executors."""
 
 import json
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -22,7 +23,7 @@ from pipelines.run_config import HubSettings, run_config_toml
 from pipelines.site_executor import ExecutorSettings
 
 from .conftest import Reference
-from .flower_processes import FlowerProcesses, free_port
+from .flower_processes import REPOSITORY, FlowerProcesses, free_port
 from .run_folders import assert_same_run, files_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -138,3 +139,29 @@ def test_a_changed_bundle_and_a_changed_run_configuration_are_refused_and_no_cod
         assert not list((state / "runs").glob("*"))
     for folder in ("first", "second"):
         assert not (tmp_path / folder / "model.safetensors").exists()
+
+
+def test_a_hub_that_asks_for_more_than_the_plan_has_gets_one_word_each_time(
+    flower: FlowerProcesses, reference: Reference, tmp_path: Path
+) -> None:
+    code = tmp_path / "hub-code"
+    shutil.copytree(REPOSITORY / "pipelines", code / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(Path(__file__).with_name("malicious_hub.py"), code / "pipelines" / "server_app.py")
+    plan, file = _plan(reference, tmp_path)
+    flower.start_superlink(code=code)
+    state = _site(reference, flower, tmp_path, "site-1")
+    approve(file, state, by="tester", sha256=plan.sha256(), now=datetime.now(UTC))
+    _submit(flower, bundle_files(plan), HubSettings(reference.config, tmp_path / "hub", sites=2))
+    flower.stop()
+
+    answers = json.loads((tmp_path / "hub" / "answers.json").read_text())
+    expected = {name: "answered" if name.startswith("allowed") else "request_refused" for name, _ in answers}
+    assert dict(answers) == expected
+    assert len(answers) == 24
+    log = AuditLog(state / "audit.jsonl")
+    assert log.verify() is None
+    entries = log.entries()
+    refused = [entry for entry in entries if entry.operation == "message.refuse"]
+    assert len(refused) == sum(answer == "request_refused" for _, answer in answers)
+    assert not any(entry.bytes_out for entry in refused)
+    assert [entry.operation for entry in entries].count("reply.send") == 5
