@@ -12,6 +12,7 @@ The tree; the command line maps each branch to one exit code::
     ├── FederationError        a federated run cannot go on
     │   └── ReplyError         one site's reply was refused; carries a reason code
     ├── PlanNotApprovedError   a site was asked for something that its administrator did not approve; carries a reason
+    ├── EnrolmentError         a request or answer of an enrolment cannot be trusted; carries a reason code
     ├── EgressError            a reply holds something that the approved plan does not let out; carries a reason code
     ├── AuditLogError          the audit log cannot be written or read; nothing may leave
     ├── TooFewSubjectsError    a number would describe fewer subjects than the site allows
@@ -96,7 +97,7 @@ class PlanNotApprovedError(MedFLError):
     Parameters
     ----------
     reason : str
-        Stable code: "not_approved", "revoked", "expired", "changed" or "over_policy".
+        Stable code: "not_approved", "revoked", "expired", "changed", "over_policy" or "gate".
     message : str
         What must hold and what to do.
     """
@@ -106,6 +107,26 @@ class PlanNotApprovedError(MedFLError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["PlanNotApprovedError"], tuple[str, str]]:
+        """Travel between processes with both arguments."""
+        return (type(self), (self.reason, str(self)))
+
+
+class EnrolmentError(MedFLError):
+    """A request or answer of an enrolment cannot be trusted, or is missing.
+
+    Parameters
+    ----------
+    reason : str
+        Stable code: "not_enrolled", "unreadable", "signature", "fingerprint", "site" or "key".
+    message : str
+        What must hold, what was found and what to do.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["EnrolmentError"], tuple[str, str]]:
         """Travel between processes with both arguments."""
         return (type(self), (self.reason, str(self)))
 

@@ -14,7 +14,7 @@ from medfl.data.dataset import prepare_all
 from medfl.data.manifest import Manifest
 from medfl.errors import ConfigError
 from medfl.federation import site
-from medfl.federation.guard import guard
+from medfl.federation.guard import answer_packed, guard
 from medfl.federation.program import SiteProgram
 from medfl.governance.exclude_list import ExcludeList
 from medfl.governance.ledger_events import Account
@@ -43,7 +43,7 @@ def make_client_app(find_program: FindProgram) -> ClientApp:
     find_program : callable
         Flower's context -> the site's program.
     """
-    client_app = ClientApp(mods=[guard])
+    client_app = ClientApp(mods=[answer_packed, guard])
 
     @client_app.query("describe")
     def describe(message: Message, context: Context) -> Message:

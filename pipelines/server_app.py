@@ -1,7 +1,9 @@
 """The hub's app: rounds, checkpoints, final metrics."""
 
+import errno
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from flwr.app import Context
@@ -33,6 +35,10 @@ app = ServerApp()
 
 SaveSites = Callable[[], Arrays]
 _EXHAUSTED_ADVICE = "See 'medfl ledger show' at each site."
+_NO_ROOM = (
+    "The hub's disk must have room; it has none left. Make room, then submit the plan again: the run goes on after "
+    "its last finished round."
+)
 _MODEL, _STRATEGY, SITES = "model/", "strategy/", "sites/"
 
 
@@ -50,7 +56,20 @@ def main(grid: Grid, context: Context) -> None:
     resume = store.is_started()
     if resume and store.read_settings()[0] != dump_config(settings.config):
         raise ConfigError("The run folder must be new or hold this plan's run; it holds another. Choose another 'out'.")
-    serve(PollingGrid(grid), settings.config, store, sites=settings.sites, resume=resume)
+    store.write_stopped("")
+    try:
+        serve(PollingGrid(grid), settings.config, store, sites=settings.sites, resume=resume)
+    except MedFLError as error:
+        store.write_stopped(str(error))
+        raise
+    except OSError as error:
+        reason = _NO_ROOM if error.errno == errno.ENOSPC else f"The run folder must be writable; {error.strerror}."
+        with suppress(OSError):  # nothing more may fit; 'medfl hub status' finds out then
+            store.write_stopped(reason)
+        raise
+    except Exception as error:
+        store.write_stopped(f"Something unexpected happened ({type(error).__name__}); see the hub's logs.")
+        raise
 
 
 def serve(

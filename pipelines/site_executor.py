@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import medfl
 from medfl.errors import ConfigError, MedFLError
 from medfl.federation.executor import Executor, SiteLimits
-from medfl.federation.executor_runtime import Runtime, TaskLostError
+from medfl.federation.executor_runtime import Runtime
+from medfl.federation.executor_task import TaskLostError
 from medfl.federation.worker_process import WorkerProcess, WorkerSettings
 from medfl.governance.approvals import Approvals
 from medfl.governance.audit_log import AuditLog
@@ -164,6 +165,7 @@ def run(settings: ExecutorSettings, stop: threading.Event) -> None:
     )
     try:
         executor.recover()
+        executor.warm()
         _loop(executor, worker, folder, stop)
     finally:
         worker.stop()

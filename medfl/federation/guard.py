@@ -6,6 +6,7 @@ from collections.abc import Callable
 from flwr.app import Context, Error, Message
 
 from medfl.errors import DataError, PrivacyError, ShapeError
+from medfl.federation.packing import pack, unpack_message
 from medfl.federation.records import (
     CHOOSE,
     CONTROL,
@@ -91,6 +92,19 @@ def guard(message: Message, context: Context, call_next: Handler) -> Message:
     if not set(reply.content) <= _ALLOWED.get(kind, set()) or not _is_sealed(reply):
         logger.error("A reply to %s held records that may not leave; it was not sent.", kind)
         return refusal(message, FORBIDDEN_REPLY)
+    return reply
+
+
+def answer_packed(message: Message, context: Context, call_next: Handler) -> Message:
+    """Answer a packed message with a packed reply, and any other as it is; for outside of `guard`."""
+    try:
+        was_packed = unpack_message(message)
+    except ValueError:
+        logger.error("A message could not be unpacked.")
+        return refusal(message, REQUEST_REFUSED)
+    reply = call_next(message, context)
+    if was_packed and reply.has_content():
+        reply.content = pack(reply.content)
     return reply
 
 

@@ -14,6 +14,7 @@ Operation = Literal[
     "site.pause",
     "site.resume",
     "site.purge",
+    "plan.rehearse",
     "plan.approve",
     "plan.refuse",
     "plan.revoke",
@@ -46,6 +47,8 @@ REASONS = frozenset(
         # what would have left
         "unknown_kind", "unknown_record", "unknown_array", "missing_array", "shape", "dtype", "bytes", "total_bytes",
         "times", "report", "too_few_subjects",
+        # joining a hub
+        "hub_certificate", "hub_answer", "not_enrolled", "signature", "site", "key", "fingerprint",
         # what went wrong at the site
         "internal_error", "data_error", "shape_error", "forbidden_reply", "privacy_error", "budget_exhausted",
         "worker_died", "worker_timeout", "worker_start", "deadline", "version", "clock", "disk_full", "hub_unreachable",
@@ -73,7 +76,8 @@ class Entry(BaseModel):
     bytes_out : int
         Bytes that left with this entry.
     epsilon : float, "infinite" or None
-        Spent with this entry; None where nothing was.
+        Of the guarantee that the plan gives for all replies of this kind together ("infinite": none is proven); None
+        where no arrays left. What was really spent stands in the ledger.
     verdict : str
         One of `Verdict`.
     reason : str

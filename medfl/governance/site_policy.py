@@ -41,7 +41,7 @@ class SitePolicy(BaseModel):
     audit : AuditPolicy
         Margins that an audit of a run is judged by.
     gate : bool
-        Whether a run must pass the gate at the site before its model is released.
+        Whether a plan must be rehearsed on the site's own data, and its audit pass `audit`, before it can be approved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -96,6 +96,18 @@ class RunStore:
         """Tell whether a run has left its final metrics here."""
         return (self.folder / "metrics.json").exists()
 
+    def write_stopped(self, reason: str) -> None:
+        """Say why a hub's run ended early; empty takes it back. A run that was killed says nothing."""
+        if reason:
+            write_text(self._made(".") / "stopped.txt", reason)
+        else:
+            (self.folder / "stopped.txt").unlink(missing_ok=True)
+
+    def read_stopped(self) -> str:
+        """Return why a hub's run ended early; empty where it did not, or was killed."""
+        path = self.folder / "stopped.txt"
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
     def write_settings(self, config_yaml: str, plan: Mapping[str, Any]) -> None:
         """Write the resolved settings and the plan."""
         write_text(self._made(".") / "plan.json", json.dumps(plan, indent=2) + "\n")

@@ -12,10 +12,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.supercore.task_identity import TaskIdentity
 
 from medfl.federation.executor import Executor, SiteLimits
-from medfl.federation.executor_runtime import CLIENT_TASK, TaskHead, TooManyBytesError
+from medfl.federation.executor_runtime import CLIENT_TASK
+from medfl.federation.executor_task import TaskHead, TooManyBytesError
 from medfl.federation.frames import Frame, FrameError
 from medfl.federation.guard import INTERNAL_ERROR, WORDS
 from medfl.federation.inbound import RequestRule, Requests
+from medfl.federation.packing import PACKED, pack, unpack
 from medfl.federation.record_bytes import records_to_bytes
 from medfl.federation.records import TRAIN, to_record
 from medfl.federation.worker_process import WorkerProcess
@@ -107,9 +109,11 @@ class FakeWorker:
     says: Callable[[Frame], Frame]
     asked: list[Frame] = field(default_factory=list)
     is_running: bool = False
+    starts: int = 0
 
     def start(self) -> None:
         self.is_running = True
+        self.starts += 1
 
     def ask(self, question: Frame, deadline: float, watch: Callable[[], None] | None = None) -> Frame:
         if question.head["ask"] == "requests":
@@ -174,13 +178,56 @@ def site(tmp_path: Path) -> Site:
 def test_an_approved_message_is_answered_and_written_down(site: Site) -> None:
     reply = site.ask(FakeTask())
     assert not reply.has_error()
-    assert reply.content.array_records["model"]["weight"].numpy().tolist() == MODEL["weight"].tolist()
+    model = unpack(reply.content).array_records["model"]
+    assert model["weight"].numpy().tolist() == MODEL["weight"].tolist()
     assert site.last().operation == "reply.send"
     assert site.last().bytes_out > 24
+    assert site.last().epsilon == "infinite"
     assert site.log.verify() is None
 
 
+def test_a_worker_that_was_started_ahead_takes_the_first_message_and_is_no_second_one(site: Site) -> None:
+    site.executor.warm()
+    assert site.worker.starts == 1
+    for _ in range(2):
+        assert not site.ask(FakeTask()).has_error()
+    assert site.worker.starts == 1
+    site.worker.is_running = False
+    site.ask(FakeTask(kind="evaluate", records=RecordDict({"order": ConfigRecord({"round": 1, "rounds": 2})})))
+    assert site.worker.starts == 2
+
+
+def test_no_worker_is_started_ahead_where_nothing_is_approved(site: Site) -> None:
+    site.approvals.revoke(PLAN.sha256(), "Jo Admin", NOW)
+    site.executor.warm()
+    assert site.worker.starts == 0
+
+
+def test_a_packed_message_is_looked_at_like_any_other(site: Site) -> None:
+    assert not site.ask(FakeTask(pack(_records()))).has_error()
+    assert site.ask(FakeTask(pack(_records({"other": MODEL["weight"]})))).has_error()
+    assert site.last().reason == "message_array"
+
+
+def test_a_full_disk_is_one_word_to_the_hub_and_a_reason_in_the_log(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medfl.federation.request_counts.write_text", full)
+    reply = site.ask(FakeTask())
+    assert reply.error.reason == WORDS[INTERNAL_ERROR]
+    assert (site.last().operation, site.last().reason, site.last().bytes_out) == ("reply.error", "disk_full", 0)
+
+
+_BROKEN = Array(dtype="uint8", shape=(3,), stype="medfl.packed/1", data=b"bad")
+
 _REFUSED: dict[str, tuple[FakeTask, str]] = {
+    "a broken packing": (
+        FakeTask(RecordDict({PACKED: ArrayRecord({"records": _BROKEN}), "order": ConfigRecord(ORDER)})),
+        "unreadable",
+    ),
     "another bundle": (FakeTask(bundle="c" * 64), "not_approved"),
     "no bundle": (FakeTask(bundle=""), "not_approved"),
     "another kind of task": (FakeTask(task="flwr-agentapp"), "task_type"),

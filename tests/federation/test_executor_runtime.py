@@ -7,7 +7,8 @@ import pytest
 
 from medfl.errors import ConfigError
 from medfl.federation import executor_runtime
-from medfl.federation.executor_runtime import FLOWER_VERSION, Runtime, TaskLostError, check_flower_version
+from medfl.federation.executor_runtime import FLOWER_VERSION, Runtime, check_flower_version
+from medfl.federation.executor_task import TaskLostError
 
 
 def test_the_installed_flower_is_the_one_it_was_written_for() -> None:
