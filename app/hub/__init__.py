@@ -1,0 +1,1 @@
+"""The coordinator of a federation: one port outside, Flower and its programs inside."""

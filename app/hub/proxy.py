@@ -1,0 +1,201 @@
+"""The hub's only open door: what a site's SuperNode may ask goes through, everything else ends here.
+
+Flower serves its sites, its command line (without any login) and its executors on one port. This application passes on
+the questions of sites alone, one by one, and never a path as it came. It also answers a site that asks for work and
+finds none only when there is some, or after a while: otherwise a site asks every 3 s.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+ASKED_BY_SITES = frozenset(
+    {
+        "activate-node",
+        "deactivate-node",
+        "send-node-heartbeat",
+        "pull-messages",
+        "push-messages",
+        "get-run",
+        "get-fab",
+        "push-object",
+        "pull-object",
+        "confirm-message-received",
+    }
+)
+"""What a SuperNode with a registered key asks; to register and to unregister is the operator's alone."""
+
+MOST_BYTES = 16 * 2**20
+"""Longest request; Flower sends arrays in pieces of about 5 MB."""
+
+VERSION_HEADER = "medfl-version"
+_PULL = "pull-messages"
+_LONGEST_HOLD_S = 15.0
+_ASK_AGAIN_S = 0.1
+_ASK_RARELY_S = 0.25
+_SOON_S = 3.0
+_UPSTREAM_TIMEOUT_S = 60.0
+_MOST_CONNECTIONS = 400
+_OURS = frozenset(
+    {"host", "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length"}
+)
+_OURS_BACK = _OURS | {"date", "server", "content-encoding"}
+
+
+class Upstream(Protocol):
+    """Whoever answers in the end."""
+
+    async def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
+        """Send a POST request."""
+        ...
+
+    async def is_healthy(self) -> bool:
+        """Tell whether it answers."""
+        ...
+
+    async def close(self) -> None:
+        """End all connections."""
+        ...
+
+
+class HttpUpstream:
+    """The SuperLink, over TLS that is checked.
+
+    Parameters
+    ----------
+    url : str
+        "https://localhost:PORT".
+    context : SSLContext
+        Trusts the hub's authority alone.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+        limits = httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS)
+        self._client = httpx.AsyncClient(
+            base_url=url, verify=context, trust_env=False, timeout=_UPSTREAM_TIMEOUT_S, limits=limits
+        )
+
+    async def ask(self, path: str, headers: Mapping[str, str], body: bytes) -> httpx.Response:
+        """Send a POST request."""
+        return await self._client.post(path, headers=headers, content=body)
+
+    async def is_healthy(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            return (await self._client.get("/health")).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._client.aclose()
+
+
+def proxy(
+    upstream: Upstream,
+    *,
+    version: str,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Starlette:
+    """Return the application.
+
+    Parameters
+    ----------
+    upstream : Upstream
+    version : str
+        Of medfl at the hub; sites compare it with theirs.
+    clock : callable
+        Monotonic seconds.
+    sleep : callable
+        As `asyncio.sleep`.
+    """
+
+    async def fleet(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in ASKED_BY_SITES or request.url.query:
+            return _forbidden()
+        body = await _body(request)
+        if body is None:
+            return PlainTextResponse("too large", status_code=413)
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in _OURS}
+        path = f"/v1/fleet/{name}"
+        try:
+            answer = await upstream.ask(path, headers | {"accept-encoding": "identity"}, body)
+            if name == _PULL:
+                answer = await _with_work(answer, request, path, headers, body)
+        except httpx.HTTPError:
+            return PlainTextResponse("the hub is not ready", status_code=503)
+        back = {key: value for key, value in answer.headers.items() if key.lower() not in _OURS_BACK}
+        return Response(answer.content, status_code=answer.status_code, headers=back)
+
+    async def _with_work(
+        answer: httpx.Response, request: Request, path: str, headers: Mapping[str, str], body: bytes
+    ) -> httpx.Response:
+        """Ask again while there is no work: an empty message of Flower's has no bytes."""
+        started = clock()
+        while answer.status_code == httpx.codes.OK and not answer.content:
+            waited = clock() - started
+            if waited >= _LONGEST_HOLD_S or await request.is_disconnected():
+                break
+            await sleep(_ASK_AGAIN_S if waited < _SOON_S else _ASK_RARELY_S)
+            if await request.is_disconnected():
+                break
+            answer = await upstream.ask(path, {**headers, "accept-encoding": "identity"}, body)
+        return answer
+
+    async def health(request: Request) -> Response:
+        del request
+        is_healthy = await upstream.is_healthy()
+        said, status = ("ok", 200) if is_healthy else ("starting", 503)
+        return PlainTextResponse(said, status_code=status, headers={VERSION_HEADER: version})
+
+    async def forbidden(request: Request) -> Response:
+        del request
+        return _forbidden()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        del app
+        yield
+        await upstream.close()
+
+    every = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+    routes = [
+        Route("/v1/fleet/{name}", fleet, methods=["POST"]),
+        Route("/health", health, methods=["GET"]),
+        Route("/{rest:path}", forbidden, methods=every),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _forbidden() -> Response:
+    return PlainTextResponse("forbidden", status_code=403)
+
+
+async def _body(request: Request) -> bytes | None:
+    """Return the body; None where it is too long."""
+    try:
+        if int(request.headers.get("content-length", 0)) > MOST_BYTES:
+            return None
+    except ValueError:
+        return None
+    parts, total = [], 0
+    try:
+        async for part in request.stream():
+            total += len(part)
+            if total > MOST_BYTES:
+                return None
+            parts.append(part)
+    except ClientDisconnect:
+        return None
+    return b"".join(parts)

@@ -1,0 +1,239 @@
+"""Runs at a hub: asked for once, and gone on with after the hub was stopped or killed, until they end by themselves."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+import medfl
+from app.hub.enrolling import enrolled
+from app.hub.settings import HubSettings, load_hub
+from app.hub.superlink import SuperLink
+from app.supervision.running import read_running
+from medfl.errors import ConfigError, FederationError, MedFLError, RunFolderError
+from medfl.governance.plan import Plan, read_plan
+from medfl.results.atomic import write_bytes, write_text
+from medfl.results.store import RunStore
+from pipelines.flower_bundle import bundle_files
+from pipelines.run_config import HubSettings as RunSettings
+from pipelines.run_config import run_config_toml
+from pipelines.site_plan import settings_of
+
+_SHORT = 12
+
+State = Literal["waiting", "running", "finished", "stopped"]
+
+
+class Submission(BaseModel):
+    """A run that was asked for.
+
+    Attributes
+    ----------
+    plan_sha256 : str
+    plan : str
+        Name.
+    sites : tuple of str
+    rounds : int
+    flower_runs : tuple of int
+        Flower's ids: one, and one more for every time it was gone on with.
+    since : datetime
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan_sha256: str
+    plan: str
+    sites: tuple[str, ...]
+    rounds: int
+    flower_runs: tuple[int, ...]
+    since: AwareDatetime
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is.
+
+    Attributes
+    ----------
+    submission : Submission
+    folder : Path
+        Run folder.
+    state : str
+        "waiting" before the first round has ended, "running", "finished", or "stopped" early by itself.
+    round : int
+        Last finished one.
+    reason : str
+        Why it stopped.
+    """
+
+    submission: Submission
+    folder: Path
+    state: State
+    round: int
+    reason: str
+
+
+def submit(state: Path, plan_file: Path, now: datetime) -> RunState:
+    """Start the run of a plan, or go on with it where it was interrupted.
+
+    Parameters
+    ----------
+    state : Path
+        The hub's folder; the hub must run.
+    plan_file : Path
+        From `medfl plan create`.
+    now : datetime
+        With a time zone.
+
+    Raises
+    ------
+    ConfigError
+        If the plan has a mistake, has ended, is for another version of medfl or for sites that are not enrolled, or its
+        run has finished.
+    FederationError
+        If the hub does not run, or Flower refuses.
+    """
+    settings = load_hub(state)
+    plan = read_plan(plan_file)
+    _check(plan, settings, now)
+    running = read_running(settings.state)
+    if running is None or running.phase != "running":
+        raise FederationError("The hub must run; it does not. Start it with 'medfl hub start'.")
+    known = next((one for one in run_states(settings) if one.submission.plan_sha256 == plan.sha256()), None)
+    superlink = SuperLink(settings)
+    if known is not None:
+        if known.state == "finished":
+            raise ConfigError(
+                f"A plan runs once; this one has finished, its run folder is {known.folder.name}. Make a new plan."
+            )
+        if set(known.submission.flower_runs) & _alive(superlink):
+            raise ConfigError(f"A plan runs once; {known.folder.name} is at work. See 'medfl hub status'.")
+    earlier = () if known is None else known.submission.flower_runs
+    try:
+        write_bytes(_plan_file(settings, plan.sha256()), plan.canonical())
+        return _start(settings, superlink, plan, earlier, now)
+    except OSError as error:
+        raise ConfigError(f"A hub's folder must be writable; it is not ({error.strerror}).") from error
+
+
+def resume_all(settings: HubSettings, superlink: SuperLink) -> Iterable[str]:
+    """Go on with every run that neither finished nor stopped by itself; yields a line for each.
+
+    Parameters
+    ----------
+    settings : HubSettings
+    superlink : SuperLink
+        Must run, its executor not yet.
+    """
+    for one in run_states(settings):
+        if one.state in ("finished", "stopped"):
+            continue
+        name = one.folder.name
+        try:
+            plan = read_plan(_plan_file(settings, one.submission.plan_sha256))
+            _check(plan, settings, datetime.now(UTC))
+            _end_flower_run(superlink, one.submission)
+            _start(settings, superlink, plan, one.submission.flower_runs, one.submission.since)
+        except MedFLError as error:
+            yield f"The run {name} cannot go on: {error}"
+        except OSError as error:
+            yield f"The run {name} cannot go on: the hub's folder must be writable; it is not ({error.strerror})."
+        else:
+            yield f"The run {name} goes on after round {one.round}."
+
+
+def run_states(settings: HubSettings) -> tuple[RunState, ...]:
+    """Return every run that was asked for, the newest first.
+
+    Parameters
+    ----------
+    settings : HubSettings
+    """
+    found = []
+    for path in settings.submitted.glob("*.run.json"):
+        try:
+            found.append(_state_of(settings, Submission.model_validate_json(path.read_bytes())))
+        except (OSError, ValidationError) as error:
+            raise ConfigError(f"submitted/{path.name} must say what was asked for; it cannot be read.") from error
+    return tuple(sorted(found, key=lambda one: one.submission.since, reverse=True))
+
+
+def _state_of(settings: HubSettings, submission: Submission) -> RunState:
+    folder = _folder(settings, submission.plan, submission.plan_sha256)
+    store = RunStore(folder)
+    try:
+        number = len(store.read_history().rounds) if store.has_history() else 0
+    except RunFolderError:
+        number = 0
+    reason = store.read_stopped()
+    state: State = "running" if number else "waiting"
+    if store.is_finished():
+        state = "finished"
+    elif reason:
+        state = "stopped"
+    return RunState(submission, folder, state, number, reason)
+
+
+def _start(
+    settings: HubSettings, superlink: SuperLink, plan: Plan, earlier: tuple[int, ...], since: datetime
+) -> RunState:
+    config, digest = settings_of(plan), plan.sha256()
+    folder = _folder(settings, plan.name, digest)
+    RunStore(folder).write_stopped("")
+    with tempfile.TemporaryDirectory(dir=settings.state / "run", prefix="bundle-") as place:
+        bundle, run_config = Path(place) / "app", Path(place) / "run.toml"
+        bundle.mkdir()
+        for name, content in bundle_files(plan).items():
+            (bundle / name).write_bytes(content)
+        run_config.write_text(run_config_toml(RunSettings(config, folder, len(plan.sites))), encoding="utf-8")
+        number = superlink.submit(bundle, run_config)
+    made = Submission(
+        plan_sha256=digest,
+        plan=plan.name,
+        sites=plan.sites,
+        rounds=config.training.rounds,
+        flower_runs=(*earlier, number),
+        since=since,
+    )
+    write_text(settings.submitted / f"{digest}.run.json", made.model_dump_json())
+    return _state_of(settings, made)
+
+
+def _check(plan: Plan, settings: HubSettings, now: datetime) -> None:
+    if plan.medfl_version != medfl.__version__:
+        raise ConfigError(
+            f"A plan must be made for the hub's version {medfl.__version__}; this one is for {plan.medfl_version}. "
+            "Make it anew."
+        )
+    if plan.expires < now.date():
+        raise ConfigError(f"A plan must not have ended; this one ended on {plan.expires}. Make a new one.")
+    missing = sorted(set(plan.sites) - {one.site for one in enrolled(settings)})
+    if missing:
+        raise ConfigError(
+            f"Every site of a plan must be enrolled; missing: {', '.join(missing)}. Take them in with 'medfl hub "
+            "enroll'."
+        )
+
+
+def _end_flower_run(superlink: SuperLink, submission: Submission) -> None:
+    """End what Flower still has of a run, so that no site gets an old message beside a new one."""
+    alive = _alive(superlink)
+    for number in submission.flower_runs:
+        if number in alive:
+            superlink.stop(number)
+
+
+def _alive(superlink: SuperLink) -> set[int]:
+    return {one.number for one in superlink.runs() if not one.is_over}
+
+
+def _folder(settings: HubSettings, name: str, digest: str) -> Path:
+    return settings.runs / f"{name}-{digest[:_SHORT]}"
+
+
+def _plan_file(settings: HubSettings, digest: str) -> Path:
+    return settings.submitted / f"{digest}.json"
