@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from medfl.results.attack import Family
     from medfl.results.report import AuditReport
 
-_COLORS = {"below margin": "green", "above margin": "red", "inconclusive": "yellow", "invalid": "magenta"}
-_SIGNS = {"below margin": "+", "above margin": "!", "inconclusive": "?", "invalid": "x"}
-
 
 class _RunByDefault(TyperGroup):
     """`medfl audit RUN` is `medfl audit run RUN`."""
@@ -62,6 +59,7 @@ def run_command(
 ) -> None:
     """Attack what a run released, with controls, and write a signed report into RUN/audit."""
     from app.cli.display import LiveDisplay
+    from app.cli.display_audits import print_verdicts
     from medfl.governance.policy import read_policy
     from pipelines.audit_files import kept_pictures, write_report
     from pipelines.audit_run import FAMILIES, WantedAudit, audit_run
@@ -87,7 +85,7 @@ def run_command(
     if as_json:
         typer.echo(json.dumps(_summary(report) | {"files": [str(path) for path in written.files]}))
         return
-    _print(report)
+    print_verdicts(report)
     for sentence in written.missing:
         typer.echo(f"not rendered: {sentence}", err=True)
     typer.echo(f"\nReport: {run / 'audit'}")
@@ -207,19 +205,6 @@ def _tool_key(path: Path | None) -> "SigningKey":
 
 def _summary(report: "AuditReport") -> dict[str, object]:
     return {"verdicts": {verdict.question: verdict.status for verdict in report.verdicts}}
-
-
-def _print(report: "AuditReport") -> None:
-    for verdict in report.verdicts:
-        status = typer.style(f"{_SIGNS[verdict.status]} {verdict.status}", fg=_COLORS[verdict.status], bold=True)
-        typer.echo(f"\n{verdict.question}: {status}\n  {verdict.reason}")
-        if verdict.value is not None:
-            interval = f"{verdict.value:.3f} [{verdict.ci_low:.3f}, {verdict.ci_high:.3f}]"
-            typer.echo(f"  {verdict.strongest}: {interval}; margin: {verdict.margin}")
-        if verdict.subjects_needed is not None:
-            typer.echo(f"  An answer would take about {verdict.subjects_needed} test subjects.")
-    for sentence in report.not_tested:
-        typer.echo(f"not tested: {sentence}")
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,6 +114,33 @@ def import_dicom_command(
     with _progress("Reading series") as progress:
         report = import_dicom(folder, out, site=site, key=_load_key(key), progress=progress)
     _print_import(report, as_json)
+
+
+@data_app.command("phantoms")
+def phantoms_command(
+    out: Annotated[Path, typer.Option(help="New or empty folder for images, masks and manifest.csv.")],
+    site: Annotated[str, typer.Option(help="Name of the site that the made-up patients are at.")],
+    subjects: Annotated[int, typer.Option(min=1, help="How many made-up patients.")] = 30,
+    visits: Annotated[int, typer.Option(min=1, help="Studies of each.")] = 2,
+    dimensions: Annotated[int, typer.Option(min=2, max=3, help="2 (PNG) or 3 (NIfTI).")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Another one for every site.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a site of made-up patients, to try everything without anybody's data."""
+    from medfl.data.manifest import write_manifest
+    from medfl.data.phantoms import make_phantoms
+    from medfl.errors import ConfigError
+
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"--out must be a new or empty folder; {out.name} holds something.")
+    made = make_phantoms(out, dimensions=dimensions, subjects=subjects, visits=visits, sites=1, seed=seed)
+    rows = tuple(replace(row, site=site, split="") for row in made.rows)
+    manifest = out / "manifest.csv"
+    write_manifest(replace(made, rows=rows), manifest)
+    if as_json:
+        typer.echo(json.dumps({"manifest": str(manifest), "subjects": subjects, "studies": len(rows)}))
+        return
+    typer.echo(f"{len(rows)} studies of {subjects} made-up subjects: {manifest}")
 
 
 @data_app.command("check")

@@ -1,13 +1,30 @@
-"""The table over audited runs."""
+"""The answers of an audit, and the table over audited runs."""
 
+import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
 from app.cli.display import stdout_console
 from medfl.results.arms import AuditedArm, AuditTable, FamilyHeadline
+from medfl.results.report import AuditReport
 
 _SIGNS = {"below margin": "+", "above margin": "!", "inconclusive": "?", "invalid": "x"}
+_COLORS = {"below margin": "green", "above margin": "red", "inconclusive": "yellow", "invalid": "magenta"}
 _NAMES_WIDTH, _RUN_WIDTH = 22, 36
+
+
+def print_verdicts(report: AuditReport) -> None:
+    """Print the three answers with what they rest on, and what was not tested."""
+    for verdict in report.verdicts:
+        status = typer.style(f"{_SIGNS[verdict.status]} {verdict.status}", fg=_COLORS[verdict.status], bold=True)
+        typer.echo(f"\n{verdict.question}: {status}\n  {verdict.reason}")
+        if verdict.value is not None:
+            interval = f"{verdict.value:.3f} [{verdict.ci_low:.3f}, {verdict.ci_high:.3f}]"
+            typer.echo(f"  {verdict.strongest}: {interval}; margin: {verdict.margin}")
+        if verdict.subjects_needed is not None:
+            typer.echo(f"  An answer would take about {verdict.subjects_needed} test subjects.")
+    for sentence in report.not_tested:
+        typer.echo(f"not tested: {sentence}")
 
 
 def print_audits(table: AuditTable) -> None:

@@ -3,6 +3,7 @@
 from medfl.errors import (
     ConfigError,
     DataError,
+    EnrolmentError,
     EnvelopeError,
     FederationError,
     KeyFileError,
@@ -29,6 +30,7 @@ _CODES: tuple[tuple[type[MedFLError], int], ...] = (
     (DataError, DATA),
     (NetworkError, NETWORK),
     (KeyFileError, AUTHENTICATION),
+    (EnrolmentError, AUTHENTICATION),
     (EnvelopeError, AUTHENTICATION),
     (PlanNotApprovedError, NOT_APPROVED),
     (FederationError, FAILED),

@@ -13,6 +13,7 @@ from app.cli.dashboard import dashboard
 from app.cli.data import data_app
 from app.cli.exit_codes import FAILED, exit_code
 from app.cli.export import export
+from app.cli.hub import hub_app
 from app.cli.key import key_app
 from app.cli.ledger import ledger_app
 from app.cli.log import log_app
@@ -33,6 +34,7 @@ cli.add_typer(key_app, name="key")
 cli.add_typer(audit_app, name="audit")
 cli.add_typer(ledger_app, name="ledger")
 cli.add_typer(plan_app, name="plan")
+cli.add_typer(hub_app, name="hub")
 cli.add_typer(site_app, name="site")
 cli.add_typer(log_app, name="log")
 cli.command()(demo)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.plan_rehearsing import rehearse_command
+
 if TYPE_CHECKING:
     from app.site.approving import Viewed
 
@@ -149,6 +151,9 @@ def list_command(site: Site, as_json: Json = False) -> None:
         )
     if not facts:
         typer.echo("Nothing is approved; this site refuses every run.")
+
+
+plan_app.command("rehearse")(rehearse_command)
 
 
 def _of_site(viewed: "Viewed") -> dict[str, object]:

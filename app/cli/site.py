@@ -1,11 +1,16 @@
 """`medfl site`: set up and run a hospital's side."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from app.cli.site_doctor import doctor_command, support_bundle_command
+from app.cli.site_joining import enroll_command, run_command
+from app.cli.site_running import health_command, pause_command, resume_command, status_command
 
 site_app = typer.Typer(help="Set up and run a hospital's side.", no_args_is_help=True)
 
@@ -26,13 +31,13 @@ def init_command(
     """Make a site: its folder, its settings and its key pair; the private key never leaves this machine."""
     from app.site.init import init_site
 
-    made = init_site(state, name=name, manifest=manifest, hub=hub, by=by)
+    made = init_site(state, name=name, manifest=manifest, hub=hub, by=by, now=datetime.now(UTC))
     if as_json:
-        typer.echo(json.dumps({"state": str(made.state), "public_key": made.public_key}))
+        typer.echo(json.dumps({"state": str(made.state), "public_key": made.public_key, "request": str(made.request)}))
         return
     typer.echo(f"Made the site '{name}' in {state}.")
     typer.echo(f"Look at {state / 'site.yaml'}: it says what this hospital allows.")
-    typer.echo(f"Public key: {made.public_key}")
+    typer.echo(f"Send {made.request} to the hub's operator; nothing in it is secret.")
 
 
 @site_app.command("withdraw")
@@ -65,3 +70,41 @@ def withdraw_command(
     for name in found.affected.unknown:
         typer.echo(f"Perhaps affected: run {name} kept no list of its subjects.")
     typer.echo(LIMITS)
+
+
+@site_app.command("purge")
+def purge_command(
+    state: State,
+    by: By,
+    plan: Annotated[str, typer.Argument(metavar="[PLANHASH]", help="Hash of the plan, or its first 12 digits.")] = "",
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Every plan whose time of retention (policy.retention_days) has ended.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete what runs of a plan left here after its approval ended; approvals, ledger and audit log are kept."""
+    from app.site.purge import purge, purge_expired
+
+    if bool(plan) == expired:
+        raise typer.BadParameter("name one plan by its hash, or give --expired.", param_hint="PLANHASH")
+    now = datetime.now(UTC)
+    done = purge_expired(state, by=by, now=now) if expired else (purge(state, plan, by=by, now=now),)
+    if as_json:
+        typer.echo(json.dumps({"purged": [asdict(one) for one in done]}))
+        return
+    for one in done:
+        typer.echo(f"{one.plan_sha256[:12]} {one.plan}: {one.files} files deleted, {one.nbytes:,} bytes.")
+        if one.is_shared:
+            typer.echo("Its run folder stays: a plan with the same settings is still approved.")
+    if not done:
+        typer.echo("Nothing has outlived its retention.")
+
+
+site_app.command("enroll")(enroll_command)
+site_app.command("run")(run_command)
+site_app.command("doctor")(doctor_command)
+site_app.command("support-bundle")(support_bundle_command)
+site_app.command("status")(status_command)
+site_app.command("pause")(pause_command)
+site_app.command("resume")(resume_command)
+site_app.command("health")(health_command)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
+from app.site.rehearsing import check_gate
 from app.site.settings import SiteSettings, load_settings
 from medfl.config.settings import Config
 from medfl.errors import ConfigError, PlanNotApprovedError
@@ -120,6 +121,7 @@ def approve(path: Path, state: Path, *, by: str, sha256: str, now: datetime, exp
     except PlanNotApprovedError as error:
         log.append("plan.refuse", who=by, plan_sha256=digest, verdict="refused", reason=error.reason)
         raise
+    check_gate(viewed.plan, viewed.settings, now.date(), by=by)
     latest = latest_end(viewed.settings.policy, now.date())
     if expires is not None and expires > latest:
         raise ConfigError(

@@ -5,9 +5,11 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
+from app.site.enrolling import write_request
 from app.site.settings import FILE, parse_settings
 from medfl.errors import ConfigError
 from medfl.governance.audit_log import AuditLog
@@ -15,7 +17,7 @@ from medfl.governance.site_keys import create_site_key
 from medfl.results.atomic import write_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_FOLDERS = ("keys", "approvals", "ledger", "runs", "secrets", "run", "logs")
+_FOLDERS = ("keys", "keys/transforms", "approvals", "ledger", "runs", "secrets", "run", "logs")
 _SECRET_BYTES = 32
 
 
@@ -28,13 +30,16 @@ class NewSite:
     state : Path
     public_key : str
         One line in OpenSSH's format.
+    request : Path
+        For the hub's operator.
     """
 
     state: Path
     public_key: str
+    request: Path
 
 
-def init_site(state: Path, *, name: str, manifest: Path, hub: str, by: str) -> NewSite:
+def init_site(state: Path, *, name: str, manifest: Path, hub: str, by: str, now: datetime) -> NewSite:
     """Make a site; nothing that exists is ever overwritten.
 
     Parameters
@@ -49,6 +54,8 @@ def init_site(state: Path, *, name: str, manifest: Path, hub: str, by: str) -> N
         HOST:PORT, or empty.
     by : str
         Who does it; goes into the audit log.
+    now : datetime
+        With a time zone.
 
     Raises
     ------
@@ -71,8 +78,9 @@ def init_site(state: Path, *, name: str, manifest: Path, hub: str, by: str) -> N
     except OSError as error:
         raise ConfigError(f"A site's folder must be writable; it is not ({error.strerror}).") from error
     public = create_site_key(settings.private_key, name)
+    request = write_request(settings, now)
     AuditLog(settings.audit_log).append("site.init", who=by, verdict="ok")
-    return NewSite(state, public)
+    return NewSite(state, public, request)
 
 
 def _settings_text(name: str, manifest: Path, hub: str) -> str:

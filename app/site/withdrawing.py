@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from app.site.rehearsal_folders import forget_rehearsals
 from app.site.settings import load_settings
+from app.site.worker_account import share_exclude_list
 from medfl.data.manifest import read_manifest
 from medfl.errors import DataError
 from medfl.governance.audit_log import AuditLog
@@ -43,7 +45,7 @@ class Withdrawn:
 
 
 def withdraw(subject: str, state: Path, *, by: str, now: datetime, is_expected: bool = True) -> Withdrawn:
-    """Exclude a subject for good, delete prepared copies of its images, and list the runs that it was part of.
+    """Exclude a subject for good, delete prepared copies of its images and rehearsals, and list the runs with it.
 
     Parameters
     ----------
@@ -73,7 +75,9 @@ def withdraw(subject: str, state: Path, *, by: str, now: datetime, is_expected: 
             "Check the pseudonym, or use --ahead to keep it out of later imports."
         )
     tombstone = ExcludeList(state).add(subject, by, now)
+    share_exclude_list(settings)
     cleared = _clear(settings.cache)
+    forget_rehearsals(settings.state)
     AuditLog(settings.audit_log).append("subject.withdraw", who=by, verdict="ok", digest=tombstone.digest)
     return Withdrawn(tombstone.is_new, studies, affected, cleared, tombstone.digest)
 

@@ -1,4 +1,5 @@
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    init_site(tmp_path / "state", name="north", manifest=tmp_path / "manifest.csv", hub="hub:8443", by="Jo Admin")
+    init_site(
+        tmp_path / "state",
+        name="north",
+        manifest=tmp_path / "manifest.csv",
+        hub="hub:8443",
+        by="Jo Admin",
+        now=datetime.now(UTC),
+    )
     return tmp_path / "state"
 
 
@@ -45,7 +53,7 @@ def test_everything_of_a_new_site_is_for_its_owner_only(state: Path) -> None:
 def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path, there: str) -> None:
     (tmp_path / there).write_text("mine")
     with pytest.raises(ConfigError, match="empty folder"):
-        init_site(tmp_path, name="north", manifest=Path("/data/m.csv"), hub="", by="Jo Admin")
+        init_site(tmp_path, name="north", manifest=Path("/data/m.csv"), hub="", by="Jo Admin", now=datetime.now(UTC))
     assert [path.name for path in tmp_path.iterdir()] == [there]
 
 
@@ -54,13 +62,15 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path, there: s
 )
 def test_a_site_with_bad_values_is_not_made(tmp_path: Path, name: str, hub: str) -> None:
     with pytest.raises(ConfigError):
-        init_site(tmp_path / "state", name=name, manifest=Path("/data/m.csv"), hub=hub, by="Jo Admin")
+        init_site(
+            tmp_path / "state", name=name, manifest=Path("/data/m.csv"), hub=hub, by="Jo Admin", now=datetime.now(UTC)
+        )
     assert not (tmp_path / "state").exists()
 
 
 def test_a_path_with_odd_characters_stays_one_path(tmp_path: Path) -> None:
     odd = tmp_path / 'a "b" # c: d\\n'
-    init_site(tmp_path / "state", name="north", manifest=odd, hub="", by="Jo Admin")
+    init_site(tmp_path / "state", name="north", manifest=odd, hub="", by="Jo Admin", now=datetime.now(UTC))
     assert load_settings(tmp_path / "state").data.manifest == odd
 
 

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,14 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         seed=0,
         fractions=(0.5, 0.2, 0.3),
     )
-    init_site(tmp_path / "state", name="north", manifest=tmp_path / "data" / "manifest.csv", hub="", by="Jo Admin")
+    init_site(
+        tmp_path / "state",
+        name="north",
+        manifest=tmp_path / "data" / "manifest.csv",
+        hub="",
+        by="Jo Admin",
+        now=datetime.now(UTC),
+    )
     monkeypatch.setenv("MEDFL_CACHE", str(tmp_path / "state" / "cache"))
     return tmp_path / "state"
 

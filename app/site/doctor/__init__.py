@@ -1,0 +1,1 @@
+"""What is wrong at a site and how to fix it: small checks with lasting names."""
