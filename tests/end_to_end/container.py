@@ -81,6 +81,18 @@ def run(
 
 
 @contextmanager
+def running(image: str, arguments: Sequence[str], log: Path, *command: str) -> Iterator[None]:
+    """Run a container meanwhile; it is asked to end, as an engine asks it."""
+    with log.open("wb") as out:
+        process = subprocess.Popen([*_PODMAN, "run", *arguments, image, *command], stdout=out, stderr=out)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
 def allow_listed_network(port: int) -> Iterator[str]:
     """Lend podman's argument for a network that reaches one port of the hub, by the shipped rules."""
     _done("ip", "netns", "add", _NAMESPACE)

@@ -52,7 +52,7 @@ def _site(reference: Reference, flower: FlowerProcesses, folder: Path, site: str
     rows = tuple(replace(row, site="") for row in reference.manifest.where(site=site).rows)
     write_manifest(replace(reference.manifest, rows=rows), manifest)
     state = folder / site
-    init_site(state, name=site, manifest=manifest, hub="", by="tester")
+    init_site(state, name=site, manifest=manifest, hub="", by="tester", now=datetime.now(UTC))
     settings = load_settings(state)
     secret, port = settings.secrets / "superexec", free_port()
     executor = ExecutorSettings(

@@ -1,0 +1,208 @@
+"""A hub and three sites over TLS with keys and approved plans; what is killed comes back, and the model is the same."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import Message
+
+from medfl import __version__
+from medfl.config.reading import dump_config, parse_config
+from medfl.config.settings import Config
+from medfl.data.manifest import Manifest, write_manifest
+from medfl.data.phantoms import make_phantoms
+from medfl.federation.loopback import LoopbackGrid
+from medfl.federation.records import TRAIN
+from medfl.governance.audit_log import AuditLog
+from medfl.governance.plan import Plan, write_plan
+from medfl.results.store import RunStore
+from pipelines.client_app import make_client_app
+from pipelines.progress import Observer
+from pipelines.server_app import serve
+from pipelines.simulate import prepare, simulate
+from pipelines.site_program import PipelineProgram
+
+from .federation import Federation, federation, rounds_of
+from .flower_processes import missing_programs
+from .run_folders import assert_same_run, files_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SITES = ("site-1", "site-2", "site-3")
+ROUNDS = 6
+
+_CONFIG = """
+name: {name}
+seed: 3
+task: {{kind: segmentation, dimensions: 2, classes: {{structure-a: 1, structure-b: 2}}, patch: [32, 32]}}
+data:
+  source: {{kind: manifest, path: '{manifest}'}}
+  sites: {{kind: column}}
+  split: {{train: 0.5, validation: 0.2, test: 0.3}}
+network: {{kind: unet, channels: [4, 8], strides: [2], residual_units: 1, features: 4}}
+training: {{rounds: {rounds}, batch_size: 4, learning_rate: 0.01}}
+federation: {{strategy: {{kind: {strategy}}}, minimum_replies: 2, join_timeout_s: 120, round_timeout_s: {timeout}}}
+evaluation: {{every: {every}, minimum_subjects: 5, uncertainty_passes: 1}}
+compute: {{threads: 1, device: cpu}}
+"""
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Made-up patients of three hospitals."""
+    folder = tmp_path_factory.mktemp("patients")
+    made = make_phantoms(folder, dimensions=2, subjects=66, visits=1, sites=3, seed=3)
+    found = replace(made, rows=tuple(replace(row, split="") for row in made.rows))
+    write_manifest(found, folder / "manifest.csv")
+    return found
+
+
+@pytest.fixture
+def joined(manifest: Manifest, require: Callable[[bool, str], None]) -> Iterator[Federation]:
+    """A hub that runs and three sites that are connected."""
+    missing = missing_programs()
+    require(not missing, f"Flower's programs are not installed: {', '.join(missing)}")
+    with federation() as lent:
+        lent.make_hub()
+        for name in SITES:
+            lent.make_site(name, manifest)
+        lent.start_hub()
+        for name in SITES:
+            lent.start_site(name)
+        lent.wait_for_sites(*SITES)
+        yield lent
+
+
+def config_of(
+    manifest: Manifest,
+    name: str,
+    *,
+    strategy: str = "fedavg",
+    timeout_s: int = 120,
+    every: int = 0,
+    rounds: int = ROUNDS,
+) -> Config:
+    return parse_config(
+        _CONFIG.format(
+            name=name,
+            manifest=manifest.folder / "manifest.csv",
+            strategy=strategy,
+            timeout=timeout_s,
+            every=every,
+            rounds=rounds,
+        )
+    )
+
+
+def plan_of(config: Config, lent: Federation) -> Path:
+    """Write a plan and approve it at every site."""
+    plan = Plan(
+        name=config.name,
+        medfl_version=__version__,
+        protocol="vote 1",
+        legal_basis="made-up patients",
+        purpose="test",
+        contact="nobody",
+        expires=date.today() + timedelta(days=30),
+        sites=SITES,
+        settings=dump_config(config),
+    )
+    path = lent.folder / f"{config.name}.json"
+    write_plan(plan, path)
+    lent.approve(path, plan.sha256(), *SITES)
+    return path
+
+
+def simulated(config: Config, out: Path) -> Path:
+    """Run the same in this process."""
+    threads = torch.get_num_threads()
+    simulate(config, out)
+    torch.set_num_threads(threads)
+    return out
+
+
+class _WithGaps(LoopbackGrid):
+    """Does not deliver what a site missed."""
+
+    gaps: frozenset[tuple[int, str]] = frozenset()
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Deliver all but the gaps."""
+        for message in messages:
+            site = str(self.nodes[message.metadata.dst_node_id].context.node_config["site"])
+            is_training = message.metadata.message_type == TRAIN
+            if not is_training or (int(message.metadata.group_id), site) not in self.gaps:
+                yield from super().send_and_receive([message], timeout=timeout)
+
+
+def scripted(config: Config, out: Path, gaps: frozenset[tuple[int, str]]) -> None:
+    """Run the same in this process, with replies missing on purpose."""
+    threads = torch.get_num_threads()
+    store = RunStore(out)
+    prepared = prepare(config, store, Observer())
+
+    def app_of(program: PipelineProgram) -> object:
+        return make_client_app(lambda context: program)
+
+    grid = _WithGaps({site: app_of(program) for site, program in prepared.programs.items()}, run_config={})  # type: ignore[misc]
+    grid.gaps = gaps
+    with grid.open():
+        serve(grid, config, store, sites=len(SITES), pipeline=prepared.pipeline)
+    torch.set_num_threads(threads)
+
+
+def test_a_superlink_and_then_a_hub_killed_in_mid_round_come_to_the_undisturbed_run(
+    joined: Federation, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDFL_CACHE", str(tmp_path / "cache"))
+    config = config_of(manifest, "killed", strategy="scaffold", every=2)
+    store = joined.submit(plan_of(config, joined))
+    joined.wait_for_round(store, 1)
+    joined.kill_program(joined.hub, "superlink")
+    joined.wait_for_round(store, 3)
+    joined.kill("hub")
+    assert len(rounds_of(store)) < ROUNDS
+    joined.start_hub()
+    joined.wait_for_end(store)
+    joined.stop()
+
+    expected = simulated(config, tmp_path / "undisturbed")
+    found = files_of(*(run for name in SITES for run in (joined.site(name) / "runs").glob("killed-*")), store.folder)
+    wanted = files_of(expected)
+    assert found["model.safetensors"] == wanted["model.safetensors"], joined.logs()
+    assert_same_run(found, wanted)
+    for name in SITES:
+        assert AuditLog(joined.site(name) / "audit.jsonl").verify() is None
+    assert joined.alive() == []
+
+
+def test_a_site_that_pauses_and_one_that_is_killed_cost_only_the_replies_they_missed(
+    joined: Federation, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDFL_CACHE", str(tmp_path / "cache"))
+    config = config_of(manifest, "missed", timeout_s=20, rounds=30)
+    store = joined.submit(plan_of(config, joined))
+    joined.wait_for_round(store, 1)
+    joined.medfl("site", "pause", joined.site("site-2"), "--by", "Jo Admin")
+    joined.wait_for_round(store, 3)
+    joined.medfl("site", "resume", joined.site("site-2"), "--by", "Jo Admin")
+    joined.wait_for_round(store, 5)
+    joined.kill("site-3")
+    joined.wait_for_round(store, 6)
+    joined.start_site("site-3")
+    joined.wait_for_end(store, timeout_s=500)
+    joined.stop()
+
+    missed = frozenset((one.number, site.site) for one in rounds_of(store) for site in one.sites if site.refused)
+    assert {site for _, site in missed} == {"site-2", "site-3"}
+    assert not missed & {(30, "site-2"), (30, "site-3")}, "a site never came back"
+    paused = [site.detail for one in rounds_of(store) for site in one.sites if site.site == "site-2" and site.refused]
+    assert paused
+    assert all("paused" in detail for detail in paused)
+    scripted(config, tmp_path / "scripted", missed)
+    assert (store.folder / "model.safetensors").read_bytes() == (
+        tmp_path / "scripted" / "model.safetensors"
+    ).read_bytes()
