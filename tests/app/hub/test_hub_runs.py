@@ -1,117 +1,21 @@
+import errno
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-import medfl
-from app.hub import submit as submitting
+from app.hub import following
 from app.hub.following import follow
-from app.hub.init import init_hub
 from app.hub.register import register_sites, registered
 from app.hub.settings import HubSettings
 from app.hub.submit import resume_all, run_states, submit
-from app.hub.superlink import FlowerRun, Node, SuperLink
-from app.supervision.running import Running, only_one, write_running
-from medfl.config.reading import dump_config, parse_config
+from app.hub.superlink import SuperLink
 from medfl.errors import ConfigError, FederationError
-from medfl.governance.enrolment import make_request, write_signed
-from medfl.governance.plan import Plan, write_plan
-from medfl.governance.site_keys import create_site_key
-from medfl.results.history import History, RoundRecord
-from medfl.results.metrics import RunMetrics
+from medfl.results.history import History
 from medfl.results.store import RunStore
-from tests.app.conftest import TINY
-
-NOW = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
-
-
-@dataclass
-class Flower:
-    """Stands for a SuperLink."""
-
-    sites: dict[int, str] = field(default_factory=dict)
-    started: list[dict[str, str]] = field(default_factory=list)
-    over: set[int] = field(default_factory=set)
-
-    def nodes(self) -> tuple[Node, ...]:
-        return tuple(Node(number, "online") for number in self.sites)
-
-    def register(self, site: str, public_key: str) -> int:
-        number = 100 + len(self.sites) + 1
-        self.sites[number] = public_key
-        return number
-
-    def unregister(self, number: int) -> None:
-        del self.sites[number]
-
-    def runs(self) -> tuple[FlowerRun, ...]:
-        every = range(1, len(self.started) + 1)
-        return tuple(FlowerRun(one, "finished:failed" if one in self.over else "running") for one in every)
-
-    def stop(self, number: int) -> None:
-        self.over.add(number)
-
-    def submit(self, bundle: Path, run_config: Path) -> int:
-        files = {path.name: path.read_text() for path in bundle.iterdir()}
-        self.started.append(files | {"run": run_config.read_text()})
-        return len(self.started)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> HubSettings:
-    return init_hub(tmp_path / "hub", name="trial", host="localhost", port=8443, now=NOW)[0]
-
-
-@pytest.fixture
-def flower(monkeypatch: pytest.MonkeyPatch) -> Flower:
-    made = Flower()
-    monkeypatch.setattr(submitting, "SuperLink", lambda settings: made)
-    return made
-
-
-@pytest.fixture
-def at_work(hub: HubSettings) -> Iterator[None]:
-    with only_one(hub.state):
-        write_running(hub.state, Running(number=1, version=medfl.__version__, since=NOW, phase="running"))
-        yield
-
-
-def take_in(hub: HubSettings, *sites: str) -> None:
-    for site in sites:
-        key = hub.state / f"key-{site}"
-        create_site_key(key, "x")
-        write_signed(make_request(key, site=site, medfl_version="1", now=NOW), hub.sites / f"{site}.json")
-
-
-def a_plan(folder: Path, **changes: object) -> Path:
-    config = parse_config(TINY)
-    values: dict[str, object] = {
-        "name": config.name,
-        "medfl_version": medfl.__version__,
-        "protocol": "vote",
-        "legal_basis": "consent",
-        "purpose": "test",
-        "contact": "nobody",
-        "expires": date(2026, 6, 1),
-        "sites": ("north", "south"),
-        "settings": dump_config(config),
-    }
-    plan = Plan.model_validate(values | changes)
-    path = folder / f"{plan.sha256()[:8]}.json"
-    write_plan(plan, path)
-    return path
-
-
-def round_of(number: int) -> RoundRecord:
-    return RoundRecord(number=number, seconds=1.0, skipped="", sites=(), hub_loss=None, metrics={})
-
-
-def finish(folder: Path) -> None:
-    RunStore(folder).write_metrics(RunMetrics(split="test", pooled={}, sites={}, suppressed={}))
+from tests.app.hub.conftest import NOW, Flower, a_plan, finish, round_of, take_in
 
 
 def test_flower_s_sites_follow_the_hub_s_folder(hub: HubSettings) -> None:
@@ -223,3 +127,52 @@ def test_following_a_run_that_stops_says_why(hub: HubSettings, tmp_path: Path) -
     RunStore(made.folder).write_stopped("A site did not answer.")
     with pytest.raises(FederationError, match="A site did not answer"):
         list(follow(hub.state, made.submission.plan_sha256))
+
+
+@pytest.mark.usefixtures("at_work")
+def test_following_a_run_whose_process_was_killed_says_so(
+    hub: HubSettings, flower: Flower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in(hub, "north", "south")
+    made = submit(hub.state, a_plan(tmp_path), NOW)
+    monkeypatch.setattr(following, "SuperLink", lambda settings: flower)
+
+    def sleep(seconds: float) -> None:
+        flower.over.add(1)
+
+    with pytest.raises(FederationError, match="ended without a word"):
+        list(follow(hub.state, made.submission.plan_sha256, sleep))
+
+
+@pytest.mark.usefixtures("at_work")
+def test_a_full_disk_refuses_a_plan_with_a_sentence(
+    hub: HubSettings, flower: Flower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in(hub, "north", "south")
+
+    def full(bundle: Path, run_config: Path) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(flower, "submit", full)
+    with pytest.raises(ConfigError, match=r"writable; it is not \(No space left"):
+        submit(hub.state, a_plan(tmp_path), NOW)
+
+
+@pytest.mark.usefixtures("at_work")
+def test_one_run_that_cannot_go_on_leaves_the_others(
+    hub: HubSettings, flower: Flower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in(hub, "north", "south")
+    for purpose in "ab":
+        submit(hub.state, a_plan(tmp_path, purpose=purpose, expires=date(2099, 1, 1)), NOW)
+    really, refused = flower.submit, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def full_once(bundle: Path, run_config: Path) -> int:
+        if refused:
+            raise refused.pop()
+        return really(bundle, run_config)
+
+    monkeypatch.setattr(flower, "submit", full_once)
+    first, second = resume_all(hub, cast("SuperLink", flower))
+    assert "cannot go on: the hub's folder must be writable" in first
+    assert second.endswith("goes on after round 0.")
