@@ -28,7 +28,7 @@ from pipelines.pipeline import Finished, Pipeline
 from pipelines.plan import make_plan
 from pipelines.progress import Observer
 from pipelines.releases import release_record
-from pipelines.run_config import hub_settings
+from pipelines.run_config import HubSettings, hub_settings
 from pipelines.weights import as_arrays
 
 app = ServerApp()
@@ -53,6 +53,11 @@ def main(grid: Grid, context: Context) -> None:
     """
     settings = hub_settings(context.run_config)
     store = RunStore(settings.out)
+    with store.alone():  # the process of an ended run may have a moment left
+        _serve_or_say_why(grid, settings, store)
+
+
+def _serve_or_say_why(grid: Grid, settings: HubSettings, store: RunStore) -> None:
     resume = store.is_started()
     if resume and store.read_settings()[0] != dump_config(settings.config):
         raise ConfigError("The run folder must be new or hold this plan's run; it holds another. Choose another 'out'.")

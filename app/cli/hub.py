@@ -110,6 +110,23 @@ def submit_command(
         typer.echo("Finished.")
 
 
+@hub_app.command("cancel")
+def cancel_command(
+    hub: Hub,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its name in 'medfl hub status'.")],
+    as_json: Json = False,
+) -> None:
+    """End one run: no site is asked again until its plan is submitted again."""
+    from app.cli.display_hub import run_facts
+    from app.hub.cancel import cancel
+
+    found = cancel(hub, run, datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps(run_facts(found)))
+        return
+    typer.echo(f"Cancelled {run} after round {found.round} of {found.submission.rounds}; what sites sent stays here.")
+
+
 @hub_app.command("status")
 def status_command(hub: Hub, as_json: Json = False) -> None:
     """Say whether the hub is at work, which sites are connected and how far its runs are."""

@@ -41,6 +41,8 @@ class Submission(BaseModel):
     flower_runs : tuple of int
         Flower's ids: one, and one more for every time it was gone on with.
     since : datetime
+    cancelled : datetime or None
+        When the hub's operator ended it, until it is asked for again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +53,7 @@ class Submission(BaseModel):
     rounds: int
     flower_runs: tuple[int, ...]
     since: AwareDatetime
+    cancelled: AwareDatetime | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class RunState:
     folder : Path
         Run folder.
     state : str
-        "waiting" before the first round has ended, "running", "finished", or "stopped" early by itself.
+        "waiting" before the first round has ended, "running", "finished", or "stopped" early, by itself or cancelled.
     round : int
         Last finished one.
     reason : str
@@ -136,7 +139,7 @@ def resume_all(settings: HubSettings, superlink: SuperLink) -> Iterable[str]:
         try:
             plan = read_plan(_plan_file(settings, one.submission.plan_sha256))
             _check(plan, settings, datetime.now(UTC))
-            _end_flower_run(superlink, one.submission)
+            end_flower_run(superlink, one.submission)
             _start(settings, superlink, plan, one.submission.flower_runs, one.submission.since)
         except MedFLError as error:
             yield f"The run {name} cannot go on: {error}"
@@ -162,6 +165,19 @@ def run_states(settings: HubSettings) -> tuple[RunState, ...]:
     return tuple(sorted(found, key=lambda one: one.submission.since, reverse=True))
 
 
+def write_submission(settings: HubSettings, submission: Submission) -> None:
+    """Keep what was asked for."""
+    write_text(settings.submitted / f"{submission.plan_sha256}.run.json", submission.model_dump_json())
+
+
+def end_flower_run(superlink: SuperLink, submission: Submission) -> None:
+    """End what Flower still has of a run, so that no site gets an old message beside a new one."""
+    alive = _alive(superlink)
+    for number in submission.flower_runs:
+        if number in alive:
+            superlink.stop(number)
+
+
 def _state_of(settings: HubSettings, submission: Submission) -> RunState:
     folder = _folder(settings, submission.plan, submission.plan_sha256)
     store = RunStore(folder)
@@ -173,6 +189,9 @@ def _state_of(settings: HubSettings, submission: Submission) -> RunState:
     state: State = "running" if number else "waiting"
     if store.is_finished():
         state = "finished"
+    elif submission.cancelled is not None:
+        state = "stopped"
+        reason = f"The hub's operator cancelled it on {submission.cancelled:%Y-%m-%d %H:%M} UTC."
     elif reason:
         state = "stopped"
     return RunState(submission, folder, state, number, reason)
@@ -199,7 +218,7 @@ def _start(
         flower_runs=(*earlier, number),
         since=since,
     )
-    write_text(settings.submitted / f"{digest}.run.json", made.model_dump_json())
+    write_submission(settings, made)
     return _state_of(settings, made)
 
 
@@ -217,14 +236,6 @@ def _check(plan: Plan, settings: HubSettings, now: datetime) -> None:
             f"Every site of a plan must be enrolled; missing: {', '.join(missing)}. Take them in with 'medfl hub "
             "enroll'."
         )
-
-
-def _end_flower_run(superlink: SuperLink, submission: Submission) -> None:
-    """End what Flower still has of a run, so that no site gets an old message beside a new one."""
-    alive = _alive(superlink)
-    for number in submission.flower_runs:
-        if number in alive:
-            superlink.stop(number)
 
 
 def _alive(superlink: SuperLink) -> set[int]:

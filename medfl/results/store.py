@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +88,12 @@ class RunStore:
     def read_cases(self) -> list[dict[str, str]]:
         """Read `cases.csv`: one mapping from column to text for every study."""
         return list(csv.DictReader(io.StringIO(self._text("cases.csv"), newline="")))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes that ask for this run folder waiting; a kill lets go."""
+        with locked(self._made(".")):
+            yield
 
     def is_started(self) -> bool:
         """Tell whether a run has left its settings here."""

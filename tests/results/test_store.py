@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,22 @@ def test_cases_of_all_sites_stand_in_one_table(store: RunStore) -> None:
     store.write_cases("a", header, [["a", "s1", "again"]])
     with (store.folder / "cases.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [header, ["a", "s1", "again"], ["b", "s2", 'says "x", twice\nand more']]
+
+
+def test_two_processes_that_want_a_run_folder_alone_follow_each_other(store: RunStore) -> None:
+    told: list[str] = []
+
+    def second() -> None:
+        with RunStore(store.folder).alone():
+            told.append("second")
+
+    thread = threading.Thread(target=second)
+    with store.alone():
+        thread.start()
+        thread.join(timeout=0.2)
+        told.append("first")
+    thread.join()
+    assert told == ["first", "second"]
 
 
 def test_a_release_carries_its_members(store: RunStore) -> None:
