@@ -15,6 +15,7 @@ from medfl.data.manifest import Manifest
 from medfl.errors import ConfigError
 from medfl.federation import site
 from medfl.federation.guard import answer_packed, guard
+from medfl.federation.paired import answering_pairs
 from medfl.federation.program import SiteProgram
 from medfl.governance.exclude_list import ExcludeList
 from medfl.governance.ledger_events import Account
@@ -43,7 +44,11 @@ def make_client_app(find_program: FindProgram) -> ClientApp:
     find_program : callable
         Flower's context -> the site's program.
     """
-    client_app = ClientApp(mods=[answer_packed, guard])
+
+    def ask(message: Message, context: Context) -> Message:
+        return client_app(message, context)
+
+    client_app = ClientApp(mods=[answer_packed, answering_pairs(ask), guard])
 
     @client_app.query("describe")
     def describe(message: Message, context: Context) -> Message:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from medfl.config.settings import Config
 from medfl.config.training_privacy import DpFedAvg, DpSgd, DpUpdates
-from medfl.federation.hub import EXHAUSTED
 from medfl.federation.program import SiteFacts
+from medfl.federation.reports import EXHAUSTED
 from medfl.results.history import History
 from medfl.results.privacy import PrivacyRecord, Release
 from pipelines.feature_releases import feature_record, release_of

@@ -4,6 +4,7 @@ import errno
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Context
@@ -12,9 +13,11 @@ from flwr.serverapp import Grid, ServerApp
 from medfl.config.reading import dump_config
 from medfl.config.settings import Config
 from medfl.errors import ConfigError, FederationError, MedFLError, ReplyError, RunFolderError, ShapeError
-from medfl.federation.hub import EXHAUSTED, Hub, Limits, Measured
+from medfl.federation.collected import Measured
+from medfl.federation.hub import Hub, Limits
 from medfl.federation.polling_grid import PollingGrid
 from medfl.federation.program import Arrays, SiteFacts
+from medfl.federation.reports import EXHAUSTED
 from medfl.governance.ledger_errors import LedgerExhaustedError
 from medfl.results.history import History, RoundRecord
 from medfl.results.metrics import MetricValue, RunMetrics
@@ -63,7 +66,7 @@ def _serve_or_say_why(grid: Grid, settings: HubSettings, store: RunStore) -> Non
         raise ConfigError("The run folder must be new or hold this plan's run; it holds another. Choose another 'out'.")
     store.write_stopped("")
     try:
-        serve(PollingGrid(grid), settings.config, store, sites=settings.sites, resume=resume)
+        serve(PollingGrid(grid), settings.config, store, sites=settings.sites, resume=resume, paired=True)
     except MedFLError as error:
         store.write_stopped(str(error))
         raise
@@ -87,6 +90,7 @@ def serve(
     digests: Mapping[str, str] | None = None,
     pipeline: Pipeline[Any] | None = None,
     observer: Observer | None = None,
+    paired: bool = False,
     save_sites: SaveSites | None = None,
 ) -> RunMetrics:
     """Run a federation to its end over any grid.
@@ -106,6 +110,9 @@ def serve(
     pipeline : Pipeline[Any] or None
         Built from the settings when None.
     observer : Observer or None
+    paired : bool
+        Ask for the measures of a round's model in the message that trains it on in the next round, where weights are
+        shared: one message to each site instead of two. The measures are the same, and known one round later.
     save_sites : callable or None
         Returns what simulated sites keep between rounds, for the checkpoint; real sites keep it themselves.
 
@@ -133,6 +140,7 @@ def serve(
         raise ConfigError(
             f"federation.minimum_replies must be at most the {sites} sites, got {federation.minimum_replies}."
         )
+    paired = paired and config.sharing == "weights"
     members = hub.gather(sites)
     trainer = None
     if config.sharing == "features":
@@ -155,8 +163,15 @@ def serve(
     exhausted = False
     for number in range(done + 1, rounds + 1):
         observer.round_started(number)
-        model, record = _round(hub, pipeline, config, model, number, observer, trainer)
-        history = history.model_copy(update={"rounds": (*history.rounds, record)})
+        pairing = Pairing(
+            measures_before=paired and bool(history.rounds) and _is_due(config, history.rounds[-1]),
+            is_measured_later=paired and number < rounds,
+        )
+        model, record, before = _round(hub, pipeline, config, model, number, observer, trainer, pairing)
+        earlier_rounds = history.rounds
+        if before is not None:
+            earlier_rounds = (*earlier_rounds[:-1], earlier_rounds[-1].model_copy(update={"metrics": before}))
+        history = history.model_copy(update={"rounds": (*earlier_rounds, record)})
         store.write_history(history)
         store.write_privacy(release_record(config, members, history))
         exhausted = is_exhausted(record, federation.minimum_replies)
@@ -218,6 +233,28 @@ def _shared(
     return shared
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """Which measures of validation travel with the training of the round after.
+
+    Attributes
+    ----------
+    measures_before : bool
+        Those of the round before come with this round's training.
+    is_measured_later : bool
+        Those of this round come with the next one's.
+    """
+
+    measures_before: bool
+    is_measured_later: bool
+
+
+def _is_due(config: Config, record: RoundRecord) -> bool:
+    """Tell whether a round's model has to be measured and was not."""
+    every = config.evaluation.every
+    return bool(every) and record.number % every == 0 and not record.skipped and not record.metrics
+
+
 def _round(
     hub: Hub,
     pipeline: Pipeline[Any],
@@ -226,28 +263,25 @@ def _round(
     number: int,
     observer: Observer,
     trainer: HeadTrainer | None,
-) -> tuple[Arrays, RoundRecord]:
+    pairing: Pairing,
+) -> tuple[Arrays, RoundRecord, dict[str, MetricValue] | None]:
+    """Return the model, what is on record of the round, and metrics of the round before, where they came with it."""
     started = time.perf_counter()
     rounds, hub_loss = config.training.rounds, None
     if trainer is None:
-        trained = hub.train(number, rounds, model, lambda reply: observer.site_replied(number, reply))
+        measure = "val" if pairing.measures_before else ""
+        trained = hub.train(number, rounds, model, lambda reply: observer.site_replied(number, reply), measure=measure)
     else:
         trained, hub_loss = trainer.train(number, rounds, model)
-    every = config.evaluation.every
-    metrics: dict[str, MetricValue] = {}
-    if every and number % every == 0 and not trained.skipped:
-        measured = hub.evaluate(number, rounds, trained.model, "val")
-        metrics = _finished(pipeline, measured, config.seed).pooled
-    seconds = time.perf_counter() - started
     record = RoundRecord(
-        number=number,
-        seconds=seconds,
-        skipped=trained.skipped,
-        sites=trained.sites,
-        hub_loss=hub_loss,
-        metrics=metrics,
+        number=number, seconds=0, skipped=trained.skipped, sites=trained.sites, hub_loss=hub_loss, metrics={}
     )
-    return trained.model, record
+    if _is_due(config, record) and not pairing.is_measured_later:
+        measured = hub.evaluate(number, rounds, trained.model, "val")
+        record = record.model_copy(update={"metrics": _finished(pipeline, measured, config.seed).pooled})
+    before = None if trained.measured is None else _finished(pipeline, trained.measured, config.seed).pooled
+    record = record.model_copy(update={"seconds": time.perf_counter() - started})
+    return trained.model, record, before
 
 
 def _finish(

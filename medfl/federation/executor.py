@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from medfl.errors import AuditLogError, EgressError, MedFLError, PlanNotApprovedError, ReplyError
 from medfl.federation.array_facts import reply_facts
+from medfl.federation.executor_question import Question, questions_of
 from medfl.federation.executor_runtime import CLIENT_TASK
-from medfl.federation.executor_task import Task, TaskHead, TaskLostError, TooManyBytesError
+from medfl.federation.executor_task import Task, TaskHead, TaskLostError
 from medfl.federation.frames import Frame, FrameError
 from medfl.federation.guard import (
     FORBIDDEN_REPLY,
@@ -31,9 +32,10 @@ from medfl.federation.guard import (
     WORKER_FAILED,
     refusal,
 )
-from medfl.federation.inbound import RequestError, RequestRule, Requests, check_request, check_run_config
+from medfl.federation.inbound import RequestError, Requests, check_run_config
 from medfl.federation.kept_memory import KeptMemory
-from medfl.federation.packing import pack, unpack
+from medfl.federation.packing import pack
+from medfl.federation.paired import Outcome, pair_replies
 from medfl.federation.record_bytes import records_from_bytes, records_to_bytes
 from medfl.federation.records import CHOOSE, RELEASE, SUMS, TRAIN
 from medfl.federation.request_counts import RequestCounts
@@ -51,7 +53,6 @@ _BEFORE_ROUNDS = (SUMS, CHOOSE, RELEASE)
 _KEEPS_MEMORY = (TRAIN, CHOOSE, RELEASE)
 _ASK_REQUESTS_S = 120.0
 _LOOK_AT_APPROVAL_S = 1.0
-_SLACK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -186,12 +187,16 @@ class Executor:
             task.drop()
 
     def _reply(self, task: Task, head: TaskHead) -> Message:
-        """Return a reply, or an error reply of one word; whatever goes wrong here, no text of it leaves."""
-        plan = ""
+        """Return a reply, or an error reply of one word."""
+        outcome = self._tried(head, "", lambda: self._of_plan(task, head, self._approved(head)))
+        if isinstance(outcome, int):
+            return refusal(head.message, outcome)
+        return Message(pack(outcome), reply_to=head.message)
+
+    def _tried(self, head: TaskHead, plan: str, compute: Callable[[], Outcome]) -> Outcome:
+        """Return what is computed, or a code; whatever goes wrong here, no text of it leaves."""
         try:
-            approval = self._approved(head)
-            plan = approval.plan_sha256
-            return self._computed(task, head, approval)
+            return compute()
         except TaskLostError:
             raise
         except Refused as refused:
@@ -225,25 +230,38 @@ class Executor:
         check_run_config(head.run_config, approval.plan.settings, key=_SETTINGS, unused=_UNUSED)
         return approval
 
-    def _computed(self, task: Task, head: TaskHead, approval: Approval) -> Message:
-        requests = self._requests_of(approval)
-        kind = head.message.metadata.message_type
-        rule = requests.rule(kind)
-        content = _fetched(task, rule)
-        number = check_request(content, rule)
-        folder = self._folder(approval)
+    def _of_plan(self, task: Task, head: TaskHead, approval: Approval) -> Outcome:
+        return self._tried(head, approval.plan_sha256, lambda: self._answered(task, head, approval))
+
+    def _answered(self, task: Task, head: TaskHead, approval: Approval) -> Outcome:
+        question, first = questions_of(task, head.message.metadata.message_type, self._requests_of(approval))
+        if first is None:
+            return self._computed(task, head, approval, question)
+
+        def tried(one: Question) -> Outcome:
+            return self._tried(head, approval.plan_sha256, lambda: self._computed(task, head, approval, one))
+
+        evaluated, trained = tried(first), tried(question)
+        if trained in (PAUSED, NOT_APPROVED):  # meanwhile; then nothing leaves any more
+            return trained
+        return pair_replies(trained, evaluated)
+
+    def _computed(self, task: Task, head: TaskHead, approval: Approval, question: Question) -> Outcome:
+        requests, folder = self._requests_of(approval), self._folder(approval)
+        kind, number, rule = question.kind, question.round, requests.rule(question.kind)
         counts, memory = RequestCounts(folder), KeptMemory(folder / "memory")
         counts.take(kind, number, rule.most)
         self._note("task.start", approval.plan_sha256, head, number, verdict="ok")
         kept = 0 if kind in _BEFORE_ROUNDS or not rule.has_order else number
         start = memory.before(kept) if kind == TRAIN else memory.after(kept)
-        answer = self._ask(task, approval, head, Frame(_question(head), (records_to_bytes(content), start)), requests)
-        reply = self._looked_at(head, approval, answer, counts, number)
-        if kind in _KEEPS_MEMORY and not reply.has_error():
+        parts = (records_to_bytes(question.content), start)
+        answer = self._ask(task, approval, Frame(_asked(head, kind), parts), requests)
+        reply = self._looked_at(head, approval, answer, counts, question)
+        if kind in _KEEPS_MEMORY:
             memory.keep(kept, answer.parts[1])
         return reply
 
-    def _ask(self, task: Task, approval: Approval, head: TaskHead, question: Frame, requests: Requests) -> Frame:
+    def _ask(self, task: Task, approval: Approval, question: Frame, requests: Requests) -> Frame:
         looked = [time.monotonic()]
 
         def watch() -> None:
@@ -267,9 +285,9 @@ class Executor:
             raise Refused(NOT_APPROVED, error.reason) from error
 
     def _looked_at(
-        self, head: TaskHead, approval: Approval, answer: Frame, counts: RequestCounts, number: int
-    ) -> Message:
-        """Return the reply that the worker's answer makes, after the last look."""
+        self, head: TaskHead, approval: Approval, answer: Frame, counts: RequestCounts, question: Question
+    ) -> RecordDict:
+        """Return what the worker's answer lets out, after the last look."""
         if answer.head.get("error") in WORDS:
             code = int(answer.head["error"])
             logger.error("The site's program failed with %s.", WORDS[code])
@@ -278,7 +296,7 @@ class Executor:
             raise FrameError("worker_died", "A worker must answer with records; it did not.")
         try:
             content = records_from_bytes(answer.parts[0])
-            facts = reply_facts(head.message.metadata.message_type, content)
+            facts = reply_facts(question.kind, content)
             check(facts, approval.egress)
             rule = approval.egress.rule(facts.kind)
             if counts.bytes_out + facts.nbytes > self._limits.most_bytes_out:
@@ -293,12 +311,12 @@ class Executor:
             "reply.send",
             approval.plan_sha256,
             head,
-            number,
+            question.round,
             verdict="sent",
             bytes_out=facts.nbytes,
             epsilon=epsilon,
         )
-        return Message(pack(content), reply_to=head.message)
+        return content
 
     def _requests_of(self, approval: Approval) -> Requests:
         """Return what the plan's messages may hold; a fresh worker computes it before it has seen any message."""
@@ -322,14 +340,14 @@ class Executor:
     def _folder(self, approval: Approval) -> Path:
         return self._runs / approval.plan_sha256[:16]
 
-    def _refused(self, head: TaskHead, plan: str, refused: Refused) -> Message:
+    def _refused(self, head: TaskHead, plan: str, refused: Refused) -> int:
         verdict: Verdict = "failed" if refused.operation == "reply.error" else "refused"
         try:
             self._note(refused.operation, plan, head, 0, verdict=verdict, reason=refused.reason)
         except AuditLogError as error:
             logger.error("%s", error)
         logger.warning("A message was answered with %s (%s).", WORDS[refused.code], refused.reason)
-        return refusal(head.message, refused.code)
+        return refused.code
 
     def _note(
         self,
@@ -367,17 +385,5 @@ def _is_valid(approval: Approval, today: date) -> bool:
     return True
 
 
-def _fetched(task: Task, rule: RequestRule) -> RecordDict:
-    try:
-        return unpack(task.content(rule.max_bytes + _SLACK))
-    except TooManyBytesError as error:
-        raise RequestError("message_bytes", str(error)) from error
-    except TaskLostError:
-        raise
-    except Exception as error:
-        raise RequestError("unreadable", "A message must be records of Flower; it is not.") from error
-
-
-def _question(head: TaskHead) -> dict[str, object]:
-    kind = head.message.metadata.message_type
+def _asked(head: TaskHead, kind: str) -> dict[str, object]:
     return {"ask": "answer", "kind": kind, "settings": str(head.run_config[_SETTINGS]), "node": head.node_id}

@@ -7,7 +7,7 @@ import numpy as np
 from flwr.app import RecordDict
 
 from medfl.errors import EnvelopeError, PrivacyError, ReplyError, ShapeError
-from medfl.federation.hub import Hub, order_record, read_report, seconds_in
+from medfl.federation.hub import Hub, order_record, seconds_in
 from medfl.federation.program import Arrays, Option
 from medfl.federation.records import (
     CHOOSE,
@@ -21,6 +21,7 @@ from medfl.federation.records import (
     bytes_in,
     to_record,
 )
+from medfl.federation.reports import read_report
 from medfl.federation.validation import check_arrays, check_count
 from medfl.results.history import SiteRelease
 

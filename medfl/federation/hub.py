@@ -3,30 +3,29 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from medfl.errors import FederationError, ReplyError
-from medfl.evaluation.measures import largest_group
-from medfl.federation.guard import BUDGET_EXHAUSTED, WORDS
+from medfl.federation.collected import Collected, Measured
+from medfl.federation.paired import pair, part_replies
 from medfl.federation.program import SITE_NAME, Arrays, Option, SiteFacts
 from medfl.federation.records import (
     CONTROL,
     DESCRIBE,
     EVALUATE,
     FINISH,
-    MEASURES,
     MODEL,
     ORDER,
-    REPORT,
     TRAIN,
     arrays_in,
     bytes_in,
     to_record,
 )
+from medfl.federation.reports import read_report
 from medfl.federation.strategies.strategy import SiteUpdate, Strategy
 from medfl.federation.validation import check_arrays, check_count
 from medfl.results.history import SiteRound
@@ -34,8 +33,6 @@ from medfl.results.history import SiteRound
 _POLL_S = 0.5
 _HIGHEST_COUNT = 10_000_000
 _LONGEST_REASON = 80
-EXHAUSTED = "budget_exhausted"
-"""Reason of a site whose ledger does not allow another round."""
 
 
 @dataclass(frozen=True)
@@ -66,28 +63,14 @@ class Trained:
     sites : tuple of SiteRound
     skipped : str
         Why the model was left as it was; empty when it was updated.
+    measured : Measured or None
+        Of the model that the round started from, where the sites were asked.
     """
 
     model: Arrays
     sites: tuple[SiteRound, ...]
     skipped: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Additive measures per site, and why some are missing."""
-
-    measures: dict[str, Arrays] = field(default_factory=dict)
-    subjects: dict[str, int] = field(default_factory=dict)
-    suppressed: dict[str, str] = field(default_factory=dict)
-
-    def ordered(self) -> "Measured":
-        """Return the same by name of site: intervals must not depend on who answered first."""
-        return Measured(
-            dict(sorted(self.measures.items())),
-            dict(sorted(self.subjects.items())),
-            dict(sorted(self.suppressed.items())),
-        )
+    measured: Measured | None = None
 
 
 OnReply = Callable[[SiteRound], None]
@@ -138,7 +121,9 @@ class Hub:
         self.members = dict(sorted(facts.items(), key=lambda item: item[1].site))
         return tuple(self.members.values())
 
-    def train(self, number: int, rounds: int, model: Arrays, on_reply: OnReply | None = None) -> Trained:
+    def train(
+        self, number: int, rounds: int, model: Arrays, on_reply: OnReply | None = None, *, measure: str = ""
+    ) -> Trained:
         """Run one training round.
 
         Parameters
@@ -148,6 +133,9 @@ class Hub:
         model : dict of str to ndarray
         on_reply : callable or None
             Called as each reply arrives.
+        measure : str
+            Split on which every site also measures `model`, the model after the round before, before it trains it;
+            empty for none.
         """
         shared = self.strategy.shared(model)
         order = order_record(number, rounds, self.strategy.instructions())
@@ -156,12 +144,18 @@ class Hub:
         if control:
             content[CONTROL] = to_record(control)
         down = sum(array.nbytes for array in (*shared.values(), *control.values()))
+        collected = self._collected(measure) if measure else None
+        if collected is not None:
+            content = pair(content, self._measure_order(number - 1, rounds, measure))
         outcomes: dict[str, SiteRound] = {}
         updates: list[SiteUpdate] = []
         orders = dict.fromkeys(self.members, content)
         for node, reply in self._ask(TRAIN, orders, self.limits.round_timeout_s, group=str(number)):
-            facts = self.members[node]
-            update, outcome = self._judged(facts, reply, shared, model, down)
+            facts, trained = self.members[node], reply
+            if collected is not None:
+                trained, evaluated = part_replies(reply)
+                collected.take(facts, evaluated)
+            update, outcome = self._judged(facts, trained, shared, model, down)
             if update is not None:
                 updates.append(update)
             outcomes[facts.site] = outcome
@@ -171,10 +165,11 @@ class Hub:
             if facts.site not in outcomes:
                 outcomes[facts.site] = _refused(facts.site, down, 0, "no_reply", "no reply came in time")
         sites = tuple(outcomes[facts.site] for facts in self.members.values())
+        measured = None if collected is None else collected.end()
         if len(updates) < self.limits.minimum_replies:
-            return Trained(model, sites, f"{len(updates)} good replies, {self.limits.minimum_replies} needed")
+            return Trained(model, sites, f"{len(updates)} good replies, {self.limits.minimum_replies} needed", measured)
         updates.sort(key=lambda update: update.site)
-        return Trained(self.strategy.aggregate(model, updates), sites, "")
+        return Trained(self.strategy.aggregate(model, updates), sites, "", measured)
 
     def evaluate(self, number: int, rounds: int, model: Arrays, split: str) -> Measured:
         """Collect additive measures of one split."""
@@ -185,32 +180,18 @@ class Hub:
         return self._measured(FINISH, number, rounds, model, split)
 
     def _measured(self, kind: str, number: int, rounds: int, model: Arrays, split: str) -> Measured:
-        options: dict[str, Option] = {**self.strategy.instructions(), "split": split}
-        content = RecordDict(
-            {MODEL: to_record(self.strategy.shared(model)), ORDER: order_record(number, rounds, options)}
-        )
-        result = Measured()
-        missing = {facts.site for facts in self.members.values()}
+        order = self._measure_order(number, rounds, split)
+        content = RecordDict({MODEL: to_record(self.strategy.shared(model)), ORDER: order})
+        collected = self._collected(split)
         for node, reply in self._ask(kind, dict.fromkeys(self.members, content), self.limits.round_timeout_s):
-            facts = self.members[node]
-            try:
-                report = read_report(reply)
-                suppressed = str(report.get("suppressed", ""))[:_LONGEST_REASON]
-                if suppressed:
-                    result.suppressed[facts.site] = suppressed
-                else:
-                    highest = facts.subjects.get(split, _HIGHEST_COUNT)
-                    subjects = check_count("subjects", report.get("subjects"), highest=highest)
-                    measures = arrays_in(reply, MEASURES)
-                    if not measures:
-                        raise ReplyError("no_measures", "a reply without a reason to hold back must hold measures")
-                    check_count("subjects of a block", largest_group(measures), highest=subjects, lowest=0)
-                    result.subjects[facts.site], result.measures[facts.site] = subjects, measures
-            except ReplyError as error:
-                result.suppressed[facts.site] = f"refused: {error.reason}"
-            missing.discard(facts.site)
-        result.suppressed.update(dict.fromkeys(missing, "no reply came in time"))
-        return result.ordered()
+            collected.take(self.members[node], reply)
+        return collected.end()
+
+    def _measure_order(self, number: int, rounds: int, split: str) -> ConfigRecord:
+        return order_record(number, rounds, {**self.strategy.instructions(), "split": split})
+
+    def _collected(self, split: str) -> Collected:
+        return Collected(split, [facts.site for facts in self.members.values()])
 
     def _judged(
         self, facts: SiteFacts, reply: Message, shared: Arrays, model: Arrays, down: int
@@ -274,25 +255,6 @@ def order_record(number: int, rounds: int, options: Mapping[str, Option]) -> Con
     for name, value in options.items():
         order[name] = value
     return order
-
-
-def read_report(reply: Message) -> Mapping[str, Any]:
-    """Return the report of a reply.
-
-    Raises
-    ------
-    ReplyError
-        If the site answered with an error, or without a report; the reason is `EXHAUSTED` where its ledger refused.
-    """
-    if reply.has_error():
-        word = WORDS.get(reply.error.code, "unknown_error")
-        kind = EXHAUSTED if reply.error.code == BUDGET_EXHAUSTED else "site_error"
-        raise ReplyError(kind, f"the site answered with error {reply.error.code}: {word}")
-    for records in (reply.content.metric_records, reply.content.config_records):
-        if REPORT in records:
-            found: Mapping[str, Any] = records[REPORT]
-            return found
-    raise ReplyError("no_report", "a reply must hold a report")
 
 
 def _facts(reply: Message) -> SiteFacts:

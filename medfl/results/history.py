@@ -82,7 +82,7 @@ class RoundRecord(ResultModel):
     hub_loss : float or None
         Mean training loss where the hub trained the head on released features.
     metrics : dict of str to MetricValue
-        Pooled validation metrics after the round; empty when the round was not evaluated.
+        Pooled validation metrics after the round; empty when the round was not evaluated, or is with the next one.
     """
 
     number: int = Field(ge=1)

@@ -8,7 +8,12 @@ import pytest
 from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.common.serde import context_to_proto, message_to_proto
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
-from flwr.proto.runtime_pb2 import AcquireTaskResponse, PullAppMessagesResponse, PullTaskInputResponse
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskResponse,
+    PullAppMessagesResponse,
+    PullTaskInputResponse,
+    SendTaskHeartbeatResponse,
+)
 from flwr.proto.task_pb2 import Task
 from flwr.supercore.inflatable.inflatable_object import get_object_tree, iterate_object_tree
 from flwr.supercore.task_identity import TaskIdentity
@@ -60,6 +65,9 @@ class SuperNode:
 
     def PushTaskOutput(self, request: object) -> None:
         self.calls.append("output")
+
+    def SendTaskHeartbeat(self, request: object) -> SendTaskHeartbeatResponse:
+        return SendTaskHeartbeatResponse(success=True)
 
     def close(self) -> None:
         self.calls.append("close")
