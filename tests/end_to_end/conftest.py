@@ -1,4 +1,4 @@
-"""One small federation, run once in this process; the other grids must come to the same."""
+"""One small federation, run once in this process; the other grids must come to the same. And one with three sites."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +14,9 @@ from medfl.data.manifest import Manifest, write_manifest
 from medfl.data.phantoms import make_phantoms
 from pipelines.simulate import simulate
 
+from .federation import Federation, federation
 from .flower_processes import FlowerProcesses, flower_processes, missing_programs
+from .three_sites import SITES
 
 _PLAN = """
 name: tiny
@@ -64,3 +66,29 @@ def flower(reference: Reference, require: Callable[[bool, str], None]) -> Iterat
     require(not missing, f"Flower's programs are not installed: {', '.join(missing)}")
     with flower_processes(reference.cache) as processes:
         yield processes
+
+
+@pytest.fixture(scope="session")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Made-up patients of three hospitals."""
+    folder = tmp_path_factory.mktemp("patients")
+    made = make_phantoms(folder, dimensions=2, subjects=66, visits=1, sites=3, seed=3)
+    found = replace(made, rows=tuple(replace(row, split="") for row in made.rows))
+    write_manifest(found, folder / "manifest.csv")
+    return found
+
+
+@pytest.fixture
+def joined(patients: Manifest, require: Callable[[bool, str], None]) -> Iterator[Federation]:
+    """A hub that runs and three sites that are connected."""
+    missing = missing_programs()
+    require(not missing, f"Flower's programs are not installed: {', '.join(missing)}")
+    with federation() as lent:
+        lent.make_hub()
+        for name in SITES:
+            lent.make_site(name, patients)
+        lent.start_hub()
+        for name in SITES:
+            lent.start_site(name)
+        lent.wait_for_sites(*SITES)
+        yield lent

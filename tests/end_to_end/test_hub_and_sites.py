@@ -1,127 +1,29 @@
 """A hub and three sites over TLS with keys and approved plans; what is killed comes back, and the model is the same."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from datetime import date, timedelta
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 from flwr.app import Message
 
-from medfl import __version__
-from medfl.config.reading import dump_config, parse_config
 from medfl.config.settings import Config
-from medfl.data.manifest import Manifest, write_manifest
-from medfl.data.phantoms import make_phantoms
+from medfl.data.manifest import Manifest
 from medfl.federation.loopback import LoopbackGrid
 from medfl.federation.records import TRAIN
 from medfl.governance.audit_log import AuditLog
-from medfl.governance.plan import Plan, write_plan
 from medfl.results.store import RunStore
 from pipelines.client_app import make_client_app
 from pipelines.progress import Observer
 from pipelines.server_app import serve
-from pipelines.simulate import prepare, simulate
+from pipelines.simulate import prepare
 from pipelines.site_program import PipelineProgram
 
-from .federation import Federation, federation, rounds_of
-from .flower_processes import missing_programs
+from .federation import Federation, rounds_of
 from .run_folders import assert_same_run, files_of
+from .three_sites import ROUNDS, SITES, config_of, plan_of, simulated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-SITES = ("site-1", "site-2", "site-3")
-ROUNDS = 6
-
-_CONFIG = """
-name: {name}
-seed: 3
-task: {{kind: segmentation, dimensions: 2, classes: {{structure-a: 1, structure-b: 2}}, patch: [32, 32]}}
-data:
-  source: {{kind: manifest, path: '{manifest}'}}
-  sites: {{kind: column}}
-  split: {{train: 0.5, validation: 0.2, test: 0.3}}
-network: {{kind: unet, channels: [4, 8], strides: [2], residual_units: 1, features: 4}}
-training: {{rounds: {rounds}, batch_size: 4, learning_rate: 0.01}}
-federation: {{strategy: {{kind: {strategy}}}, minimum_replies: 2, join_timeout_s: 120, round_timeout_s: {timeout}}}
-evaluation: {{every: {every}, minimum_subjects: 5, uncertainty_passes: 1}}
-compute: {{threads: 1, device: cpu}}
-"""
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Made-up patients of three hospitals."""
-    folder = tmp_path_factory.mktemp("patients")
-    made = make_phantoms(folder, dimensions=2, subjects=66, visits=1, sites=3, seed=3)
-    found = replace(made, rows=tuple(replace(row, split="") for row in made.rows))
-    write_manifest(found, folder / "manifest.csv")
-    return found
-
-
-@pytest.fixture
-def joined(manifest: Manifest, require: Callable[[bool, str], None]) -> Iterator[Federation]:
-    """A hub that runs and three sites that are connected."""
-    missing = missing_programs()
-    require(not missing, f"Flower's programs are not installed: {', '.join(missing)}")
-    with federation() as lent:
-        lent.make_hub()
-        for name in SITES:
-            lent.make_site(name, manifest)
-        lent.start_hub()
-        for name in SITES:
-            lent.start_site(name)
-        lent.wait_for_sites(*SITES)
-        yield lent
-
-
-def config_of(
-    manifest: Manifest,
-    name: str,
-    *,
-    strategy: str = "fedavg",
-    timeout_s: int = 120,
-    every: int = 0,
-    rounds: int = ROUNDS,
-) -> Config:
-    return parse_config(
-        _CONFIG.format(
-            name=name,
-            manifest=manifest.folder / "manifest.csv",
-            strategy=strategy,
-            timeout=timeout_s,
-            every=every,
-            rounds=rounds,
-        )
-    )
-
-
-def plan_of(config: Config, lent: Federation) -> Path:
-    """Write a plan and approve it at every site."""
-    plan = Plan(
-        name=config.name,
-        medfl_version=__version__,
-        protocol="vote 1",
-        legal_basis="made-up patients",
-        purpose="test",
-        contact="nobody",
-        expires=date.today() + timedelta(days=30),
-        sites=SITES,
-        settings=dump_config(config),
-    )
-    path = lent.folder / f"{config.name}.json"
-    write_plan(plan, path)
-    lent.approve(path, plan.sha256(), *SITES)
-    return path
-
-
-def simulated(config: Config, out: Path) -> Path:
-    """Run the same in this process."""
-    threads = torch.get_num_threads()
-    simulate(config, out)
-    torch.set_num_threads(threads)
-    return out
 
 
 class _WithGaps(LoopbackGrid):
@@ -155,10 +57,10 @@ def scripted(config: Config, out: Path, gaps: frozenset[tuple[int, str]]) -> Non
 
 
 def test_a_superlink_and_then_a_hub_killed_in_mid_round_come_to_the_undisturbed_run(
-    joined: Federation, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    joined: Federation, patients: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDFL_CACHE", str(tmp_path / "cache"))
-    config = config_of(manifest, "killed", strategy="scaffold", every=2)
+    config = config_of(patients, "killed", strategy="scaffold", every=2)
     store = joined.submit(plan_of(config, joined))
     joined.wait_for_round(store, 1)
     joined.kill_program(joined.hub, "superlink")
@@ -180,10 +82,10 @@ def test_a_superlink_and_then_a_hub_killed_in_mid_round_come_to_the_undisturbed_
 
 
 def test_a_site_that_pauses_and_one_that_is_killed_cost_only_the_replies_they_missed(
-    joined: Federation, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    joined: Federation, patients: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDFL_CACHE", str(tmp_path / "cache"))
-    config = config_of(manifest, "missed", timeout_s=20, rounds=30)
+    config = config_of(patients, "missed", timeout_s=20, rounds=30)
     store = joined.submit(plan_of(config, joined))
     joined.wait_for_round(store, 1)
     joined.medfl("site", "pause", joined.site("site-2"), "--by", "Jo Admin")
