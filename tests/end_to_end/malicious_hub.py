@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.serverapp import Grid, ServerApp
 
 from medfl.federation.hub import order_record
+from medfl.federation.paired import pair
 from medfl.federation.polling_grid import PollingGrid
 from medfl.federation.records import CONTROL, DESCRIBE, EVALUATE, FINISH, MODEL, ORDER, TRAIN, to_record
 from pipelines.build import build_pipeline, build_strategy
@@ -81,6 +82,12 @@ def attempts(settings: HubSettings) -> Iterator[tuple[str, str, RecordDict]]:
     yield "the test subjects, too early", FINISH, judged(1, "test")
     yield "the training subjects, judged", FINISH, judged(rounds, "train")
     yield "the test subjects in place of the validation subjects", EVALUATE, judged(rounds, "test")
+    hidden = order_record(rounds, rounds, {**options, "split": "train"})
+    yield "the training subjects, judged beside an allowed training", TRAIN, pair(content(), hidden)
+    probed = RecordDict(
+        {**pair(content(), judged(rounds, "val").config_records[ORDER]), "evaluate-model": to_record(shared)}
+    )
+    yield "another model to be judged beside an allowed training", TRAIN, probed
     for number in range(1 + REPEATS):
         yield f"allowed: the plan's first round, time {number + 1}", TRAIN, content()
     yield "the same round once too often", TRAIN, content()

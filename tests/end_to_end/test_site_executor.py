@@ -157,7 +157,7 @@ def test_a_hub_that_asks_for_more_than_the_plan_has_gets_one_word_each_time(
     answers = json.loads((tmp_path / "hub" / "answers.json").read_text())
     expected = {name: "answered" if name.startswith("allowed") else "request_refused" for name, _ in answers}
     assert dict(answers) == expected
-    assert len(answers) == 24
+    assert len(answers) == 26
     log = AuditLog(state / "audit.jsonl")
     assert log.verify() is None
     entries = log.entries()
