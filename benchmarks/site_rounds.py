@@ -3,7 +3,8 @@
 Three ways to run the very same federation of made-up patients: `medfl` (hub and sites as the guides start them: TLS,
 keys, approved plan, warm workers), `stock` (Flower's SuperLink, SuperNodes and grid as they come, without TLS, running
 the same two apps: a fresh Python process for every message), `loopback` (one process). Two settings: training only,
-and with a validation after every round, which is a second message to every site. The first round has the start of the
+and with a validation after every round, which travels with the next round's training; after the last round it is a
+message of its own, except in one process, where every validation is. The first round has the start of the
 hub's program, of each site's worker and the preparation of the images in it; rounds after it are *steady*. Everything
 runs on this machine, so its cores are shared by hub and sites.
 
