@@ -124,7 +124,7 @@ def submit(state: Path, plan_file: Path, now: datetime) -> RunState:
 
 
 def resume_all(settings: HubSettings, superlink: SuperLink) -> Iterable[str]:
-    """Go on with every run that neither finished nor stopped by itself; yields a line for each.
+    """Go on with every run that neither finished, stopped by itself nor was cancelled; yields a line for each.
 
     Parameters
     ----------
@@ -133,16 +133,20 @@ def resume_all(settings: HubSettings, superlink: SuperLink) -> Iterable[str]:
         Must run, its executor not yet.
     """
     for one in run_states(settings):
-        if one.state in ("finished", "stopped"):
+        is_cancelled = one.submission.cancelled is not None  # perhaps while the hub did not run
+        if one.state == "finished" or (one.state == "stopped" and not is_cancelled):
             continue
         name = one.folder.name
         try:
+            if is_cancelled:
+                end_flower_run(superlink, one.submission)
+                continue
             plan = read_plan(_plan_file(settings, one.submission.plan_sha256))
             _check(plan, settings, datetime.now(UTC))
             end_flower_run(superlink, one.submission)
             _start(settings, superlink, plan, one.submission.flower_runs, one.submission.since)
         except MedFLError as error:
-            yield f"The run {name} cannot go on: {error}"
+            yield f"The run {name} {'cannot be ended' if is_cancelled else 'cannot go on'}: {error}"
         except OSError as error:
             yield f"The run {name} cannot go on: the hub's folder must be writable; it is not ({error.strerror})."
         else:

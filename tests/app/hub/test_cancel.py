@@ -80,10 +80,12 @@ def test_a_hub_that_is_starting_cancels_nothing_yet(hub: HubSettings, flower: Fl
     assert run_states(hub)[0].state == "waiting"
 
 
-def test_a_hub_that_does_not_run_forgets_a_cancelled_run(
+def test_a_run_cancelled_while_the_hub_did_not_run_is_ended_when_it_starts(
     hub: HubSettings, flower: Flower, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cancelling, "read_running", lambda state: None)
     cancel(hub.state, name_of(hub), NOW)
     assert flower.over == set()
     assert list(resume_all(hub, cast("SuperLink", flower))) == []
+    assert flower.over == {1}
+    assert len(flower.started) == 1
