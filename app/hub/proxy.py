@@ -14,9 +14,11 @@ from typing import Protocol
 
 import httpx
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+from app.hub.bodies import Bodies, UnreadableBodyError
 
 ASKED_BY_SITES = frozenset(
     {
@@ -37,12 +39,16 @@ ASKED_BY_SITES = frozenset(
 MOST_BYTES = 16 * 2**20
 """Longest request; Flower sends arrays in pieces of about 5 MB."""
 
+MOST_BYTES_TOGETHER = 256 * 2**20
+"""All requests that are held at one time; others are told to come again."""
+
 VERSION_HEADER = "medfl-version"
 _PULL = "pull-messages"
 _LONGEST_HOLD_S = 15.0
 _ASK_AGAIN_S = 0.1
 _ASK_RARELY_S = 0.25
 _SOON_S = 3.0
+_BODY_S = 300.0
 _UPSTREAM_TIMEOUT_S = 60.0
 _MOST_CONNECTIONS = 400
 _OURS = frozenset(
@@ -119,14 +125,19 @@ def proxy(
     sleep : callable
         As `asyncio.sleep`.
     """
+    bodies = Bodies(most_bytes=MOST_BYTES, most_together=MOST_BYTES_TOGETHER, patience_s=_BODY_S)
 
     async def fleet(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in ASKED_BY_SITES or request.url.query:
             return _forbidden()
-        body = await _body(request)
-        if body is None:
-            return PlainTextResponse("too large", status_code=413)
+        try:
+            async with bodies.body(request) as body:
+                return await _passed_on(name, request, body)
+        except UnreadableBodyError as error:
+            return PlainTextResponse(error.said, status_code=error.status)
+
+    async def _passed_on(name: str, request: Request, body: bytes) -> Response:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _OURS}
         path = f"/v1/fleet/{name}"
         try:
@@ -180,22 +191,3 @@ def proxy(
 
 def _forbidden() -> Response:
     return PlainTextResponse("forbidden", status_code=403)
-
-
-async def _body(request: Request) -> bytes | None:
-    """Return the body; None where it is too long."""
-    try:
-        if int(request.headers.get("content-length", 0)) > MOST_BYTES:
-            return None
-    except ValueError:
-        return None
-    parts, total = [], 0
-    try:
-        async for part in request.stream():
-            total += len(part)
-            if total > MOST_BYTES:
-                return None
-            parts.append(part)
-    except ClientDisconnect:
-        return None
-    return b"".join(parts)
