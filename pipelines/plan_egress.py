@@ -43,8 +43,8 @@ from pipelines.samples import sample_classes
 from pipelines.sealing import WRAPPED
 from pipelines.weights import as_arrays
 
-REPEATS = 3
-"""How often a hub that was started again may ask once more for what it had asked for already."""
+REPEATS, ROUND_REPEATS = 3, 10
+"""How often a hub that was started again may ask once more for what it had asked for already; over all rounds."""
 MOST_STUDIES = 100_000
 """Envelopes that a release may hold where the number of the site's studies is not known."""
 SPLITS = ("train", "val", "test")
@@ -133,7 +133,7 @@ class _Table:
             report=(FieldRule(name="site", kind="text", pattern=pattern), *counts),
             counted=tuple(f"subjects-{split}" for split in SPLITS),
             minimum_subjects=self.minimum,
-            times=1 + REPEATS,
+            times=1 + repeats_of(DESCRIBE),
             max_bytes=0,
         )
 
@@ -318,10 +318,15 @@ class _Table:
             report=report,
             counted=("subjects",),
             minimum_subjects=self.minimum,
-            times=times + REPEATS,
+            times=times + repeats_of(kind),
             max_bytes=sum(record.highest_bytes() for record in records),
             guarantee=guarantee,
         )
+
+
+def repeats_of(kind: str) -> int:
+    """Return how many replies of a kind may leave on top of those that are planned."""
+    return ROUND_REPEATS if kind in (DESCRIBE, TRAIN, EVALUATE) else REPEATS
 
 
 def _exact(arrays: ArrayMap) -> tuple[ArrayRule, ...]:

@@ -18,12 +18,10 @@ from medfl.privacy.saturation import Reach
 from pipelines.build import build_pipeline, build_strategy
 from pipelines.feature_program import CANDIDATE, KEYS_PER_SITE
 from pipelines.minimization import Minimization
+from pipelines.plan_egress import REPEATS, ROUND_REPEATS
 from pipelines.protection import cut_of
 from pipelines.samples import sample_classes
 from pipelines.weights import as_arrays
-
-REPEATS = 3
-"""How often a hub that was started again may ask once more for the same round."""
 
 ArrayMap = Mapping[str, NDArray[Any]]
 
@@ -57,7 +55,7 @@ class _Table:
 
     def rules(self) -> Iterator[RequestRule]:
         rounds, every = self.config.training.rounds, self.config.evaluation.every
-        yield RequestRule(kind=DESCRIBE, has_order=False, first=0, last=0, said_rounds=0, most=1 + REPEATS)
+        yield RequestRule(kind=DESCRIBE, has_order=False, first=0, last=0, said_rounds=0, most=1 + ROUND_REPEATS)
         if self.features is not None:
             yield from self._sharing(self.features)
         shared, controls, options = self._networks()

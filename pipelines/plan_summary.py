@@ -11,7 +11,7 @@ from medfl.federation.records import CHOOSE, DESCRIBE, EVALUATE, FINISH, RELEASE
 from medfl.governance.egress import HEADER_BYTES, ITEM_BYTES, ArrayRule, Egress, KindRule, RecordRule
 from medfl.governance.plan import Plan
 from pipelines.flower_bundle import bundle_sha256
-from pipelines.plan_egress import REPEATS
+from pipelines.plan_egress import repeats_of
 from pipelines.site_plan import Counts
 
 SCHEMA = "medfl/plan-summary/1"
@@ -152,7 +152,7 @@ def _privacy(config: Config) -> str:
 
 
 def _planned(rule: KindRule) -> int:
-    return max(1, rule.times - REPEATS)
+    return max(1, rule.times - repeats_of(rule.kind))
 
 
 def _reply(rule: KindRule, config: Config) -> dict[str, Any]:

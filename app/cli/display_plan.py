@@ -40,13 +40,21 @@ def plan_lines(summary: dict[str, Any], *, whole: bool) -> Iterator[str]:
     yield ""
     yield f"  All together at most {size(totals['planned_bytes'])}."
     yield (
-        f"  A hub that had to be started again may ask up to {summary['replies'][0]['repeats']} times more for each of "
-        f"these; never more than {size(totals['highest_bytes'])} in all."
+        "  A hub that had to be started again asks once more for what was in work: "
+        f"{_repeats(summary['replies'])}; never more than {size(totals['highest_bytes'])} in all."
     )
     yield "  Any other reply, name, shape, type or size is refused at this site before it leaves."
     if summary.get("objections") is not None:
         yield from _of_site(summary)
     yield from _part("To approve this plan, and nothing else, at a site", [summary["approve"]])
+
+
+def _repeats(replies: list[dict[str, Any]]) -> str:
+    """Return what a hub may ask for again, such as "up to 10 times for 1 and 2, up to 3 times for 3"."""
+    numbers: dict[int, list[str]] = {}
+    for number, reply in enumerate(replies, start=1):
+        numbers.setdefault(reply["repeats"], []).append(str(number))
+    return ", ".join(f"up to {times} times for {' and '.join(of)}" for times, of in numbers.items())
 
 
 def size(count: int) -> str:

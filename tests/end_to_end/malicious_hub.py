@@ -16,7 +16,7 @@ from medfl.federation.paired import pair
 from medfl.federation.polling_grid import PollingGrid
 from medfl.federation.records import CONTROL, DESCRIBE, EVALUATE, FINISH, MODEL, ORDER, TRAIN, to_record
 from pipelines.build import build_pipeline, build_strategy
-from pipelines.plan_requests import REPEATS
+from pipelines.plan_egress import REPEATS
 from pipelines.run_config import HubSettings, hub_settings
 from pipelines.weights import as_arrays
 
