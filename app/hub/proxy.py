@@ -2,7 +2,9 @@
 
 Flower serves its sites, its command line (without any login) and its executors on one port. This application passes on
 the questions of sites alone, one by one, and never a path as it came. It also answers a site that asks for work and
-finds none only when there is some, or after a while: otherwise a site asks every 3 s.
+finds none only when there is some, or after a while: otherwise a site asks every 3 s. And where a run ends while a site
+receives a message of it, the site gets an empty answer instead of a refusal: at a refusal Flower's SuperNode leaves the
+message half received, its executor answers it, and from then on the SuperNode sends every reply one message too late.
 """
 
 import asyncio
@@ -42,8 +44,13 @@ MOST_BYTES = 16 * 2**20
 MOST_BYTES_TOGETHER = 256 * 2**20
 """All requests that are held at one time; others are told to come again."""
 
+RUN_HAS_ENDED = 2007
+"""Code of Flower's refusal."""
+
 VERSION_HEADER = "medfl-version"
 _PULL = "pull-messages"
+_RECEIVING = frozenset({"pull-object", "confirm-message-received"})
+_PROTOBUF = "application/protobuf"
 _LONGEST_HOLD_S = 15.0
 _ASK_AGAIN_S = 0.1
 _ASK_RARELY_S = 0.25
@@ -146,6 +153,8 @@ def proxy(
                 answer = await _with_work(answer, request, path, headers, body)
         except httpx.HTTPError:
             return PlainTextResponse("the hub is not ready", status_code=503)
+        if name in _RECEIVING and _says_that_run_has_ended(answer):
+            return Response(b"", media_type=_PROTOBUF)  # "not found", or "noted"
         back = {key: value for key, value in answer.headers.items() if key.lower() not in _OURS_BACK}
         return Response(answer.content, status_code=answer.status_code, headers=back)
 
@@ -191,3 +200,13 @@ def proxy(
 
 def _forbidden() -> Response:
     return PlainTextResponse("forbidden", status_code=403)
+
+
+def _says_that_run_has_ended(answer: httpx.Response) -> bool:
+    if answer.status_code != httpx.codes.FORBIDDEN:
+        return False
+    try:
+        found = answer.json()
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("code") == RUN_HAS_ENDED

@@ -5,9 +5,13 @@ from typing import Any
 
 import httpx
 import pytest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedResponse, PullObjectResponse
+from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.error.catalog import API_ERROR_MAP
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from starlette.types import Message
 
-from app.hub.proxy import ASKED_BY_SITES, MOST_BYTES, proxy
+from app.hub.proxy import ASKED_BY_SITES, MOST_BYTES, RUN_HAS_ENDED, proxy
 
 _HEADERS = [(b"content-type", b"application/protobuf"), (b"flwr-signature", b"abc")]
 
@@ -175,3 +179,38 @@ def test_sites_are_told_to_wait_while_the_hub_starts() -> None:
     assert ask(Upstream(is_up=False), "/health", method="GET")[0] == 503
     status, headers, body = ask(Upstream(), "/health", method="GET")
     assert (status, headers["medfl-version"], body) == (200, "1.2.3", b"ok")
+
+
+def refusal(code: int) -> httpx.Response:
+    spec = API_ERROR_MAP[ApiErrorCode(code)]
+    return httpx.Response(spec.http_status_code, json=FlowerError(code, "inside").to_json(spec.public_message))
+
+
+def test_a_site_that_receives_a_message_of_an_ended_run_can_clean_up() -> None:
+    assert RUN_HAS_ENDED == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED
+    for name, kind in (
+        ("pull-object", PullObjectResponse),
+        ("confirm-message-received", ConfirmMessageReceivedResponse),
+    ):
+        status, headers, body = ask(Upstream(refusal(RUN_HAS_ENDED)), f"/v1/fleet/{name}")
+        assert (status, headers["content-type"], body) == (200, PROTOBUF_MEDIA_TYPE, b"")
+        assert kind.FromString(body) == kind()
+    assert not PullObjectResponse.FromString(b"").object_found
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(ApiErrorCode.FLEET_GET_RUN_FAILED),
+        httpx.Response(403, text="forbidden"),
+        httpx.Response(403, json=[RUN_HAS_ENDED]),
+        httpx.Response(401, json={"code": RUN_HAS_ENDED}),
+    ],
+)
+def test_any_other_refusal_stays_one(answer: httpx.Response) -> None:
+    assert ask(Upstream(answer), "/v1/fleet/confirm-message-received")[0] == answer.status_code
+
+
+@pytest.mark.parametrize("name", sorted(ASKED_BY_SITES - {"pull-object", "confirm-message-received"}))
+def test_a_reply_for_an_ended_run_is_refused(name: str) -> None:
+    assert ask(Upstream(refusal(RUN_HAS_ENDED)), f"/v1/fleet/{name}")[0] == 403
