@@ -61,6 +61,8 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _serve_or_say_why(grid: Grid, settings: HubSettings, store: RunStore) -> None:
+    if store.is_finished():
+        return
     resume = store.is_started()
     if resume and store.read_settings()[0] != dump_config(settings.config):
         raise ConfigError("The run folder must be new or hold this plan's run; it holds another. Choose another 'out'.")
@@ -164,14 +166,14 @@ def serve(
     for number in range(done + 1, rounds + 1):
         observer.round_started(number)
         pairing = Pairing(
-            measures_before=paired and bool(history.rounds) and _is_due(config, history.rounds[-1]),
-            is_measured_later=paired and number < rounds,
+            measures_of=_unmeasured(config, history) if paired else 0, is_measured_later=paired and number < rounds
         )
-        model, record, before = _round(hub, pipeline, config, model, number, observer, trainer, pairing)
-        earlier_rounds = history.rounds
-        if before is not None:
-            earlier_rounds = (*earlier_rounds[:-1], earlier_rounds[-1].model_copy(update={"metrics": before}))
-        history = history.model_copy(update={"rounds": (*earlier_rounds, record)})
+        model, record, came = _round(hub, pipeline, config, model, number, observer, trainer, pairing)
+        before = tuple(
+            one.model_copy(update={"metrics": came}) if came and one.number == pairing.measures_of else one
+            for one in history.rounds
+        )
+        history = history.model_copy(update={"rounds": (*before, record)})
         store.write_history(history)
         store.write_privacy(release_record(config, members, history))
         exhausted = is_exhausted(record, federation.minimum_replies)
@@ -239,13 +241,13 @@ class Pairing:
 
     Attributes
     ----------
-    measures_before : bool
-        Those of the round before come with this round's training.
+    measures_of : int
+        Round whose model this round starts from, where its measures come with this round's training; 0 for none.
     is_measured_later : bool
         Those of this round come with the next one's.
     """
 
-    measures_before: bool
+    measures_of: int
     is_measured_later: bool
 
 
@@ -253,6 +255,12 @@ def _is_due(config: Config, record: RoundRecord) -> bool:
     """Tell whether a round's model has to be measured and was not."""
     every = config.evaluation.every
     return bool(every) and record.number % every == 0 and not record.skipped and not record.metrics
+
+
+def _unmeasured(config: Config, history: History) -> int:
+    """Return the number of the last round that changed the model, where its measures are still to come; else 0."""
+    last = next((record for record in reversed(history.rounds) if not record.skipped), None)
+    return last.number if last is not None and _is_due(config, last) else 0
 
 
 def _round(
@@ -265,11 +273,11 @@ def _round(
     trainer: HeadTrainer | None,
     pairing: Pairing,
 ) -> tuple[Arrays, RoundRecord, dict[str, MetricValue] | None]:
-    """Return the model, what is on record of the round, and metrics of the round before, where they came with it."""
+    """Return the model, what is on record of the round, and metrics of an earlier one, where they came with it."""
     started = time.perf_counter()
     rounds, hub_loss = config.training.rounds, None
     if trainer is None:
-        measure = "val" if pairing.measures_before else ""
+        measure = (pairing.measures_of, "val") if pairing.measures_of else None
         trained = hub.train(number, rounds, model, lambda reply: observer.site_replied(number, reply), measure=measure)
     else:
         trained, hub_loss = trainer.train(number, rounds, model)
@@ -326,7 +334,12 @@ def _finished_without_bad_sites(pipeline: Pipeline[Any], measured: Measured, see
             good[site] = arrays
         except (ReplyError, ShapeError) as error:
             bad[site] = f"refused: {getattr(error, 'reason', 'bad_measures')}"
-    finished = pipeline.finish(good, seed=seed) if good else Finished({}, {})
+    if not good:
+        return Finished({}, {}, bad)
+    try:
+        finished = pipeline.finish(good, seed=seed)
+    except (ReplyError, ShapeError):  # each can be used, all together cannot: which one is wrong is not known
+        return Finished({}, {}, bad | dict.fromkeys(good, "refused: together"))
     return Finished(finished.pooled, finished.sites, bad)
 
 

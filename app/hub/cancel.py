@@ -8,6 +8,7 @@ from app.hub.submit import RunState, end_flower_run, run_states, write_submissio
 from app.hub.superlink import SuperLink
 from app.supervision.running import read_running
 from medfl.errors import ConfigError, FederationError
+from medfl.results.atomic import locked
 
 
 def cancel(state: Path, run: str, now: datetime) -> RunState:
@@ -27,21 +28,27 @@ def cancel(state: Path, run: str, now: datetime) -> RunState:
     Raises
     ------
     ConfigError
-        If there is no such run, or it has finished.
+        If there is no such run, it has finished, or the hub's folder cannot be written to.
     FederationError
-        If the hub is just starting, or Flower does not end the run.
+        If the hub is just starting, or Flower does not end the run; then it is not cancelled.
     """
     settings = load_hub(state)
-    found = next((one for one in run_states(settings) if one.folder.name == run), None)
-    if found is None:
-        raise ConfigError("A run must be named as 'medfl hub status' shows it; there is none of this name.")
-    if found.state == "finished":
-        raise ConfigError("A run must not have finished; this one has. Its results are in its run folder.")
-    running = read_running(settings.state)
-    if running is not None and running.phase != "running":
-        raise FederationError("The hub must have started; it is just starting. Try again.")
-    cancelled = found.submission.model_copy(update={"cancelled": now})
-    write_submission(settings, cancelled)
-    if running is not None:
-        end_flower_run(SuperLink(settings), cancelled)
+    with locked(settings.submitted):
+        found = next((one for one in run_states(settings) if one.folder.name == run), None)
+        if found is None:
+            raise ConfigError("A run must be named as 'medfl hub status' shows it; there is none of this name.")
+        if found.state == "finished":
+            raise ConfigError("A run must not have finished; this one has. Its results are in its run folder.")
+        running = read_running(settings.state)
+        if running is not None and running.phase != "running":
+            raise FederationError("The hub must have started; it is just starting. Try again.")
+        if running is not None:
+            end_flower_run(SuperLink(settings), found.submission)
+        try:
+            write_submission(settings, found.submission.model_copy(update={"cancelled": now}))
+        except OSError as error:
+            raise ConfigError(
+                f"The hub's folder must be writable; it is not ({error.strerror}). The run has ended, but goes on when "
+                "the hub is started again. Make room and cancel it again."
+            ) from error
     return next(one for one in run_states(settings) if one.folder.name == run)

@@ -16,7 +16,7 @@ from app.hub.superlink import SuperLink
 from app.supervision.running import read_running
 from medfl.errors import ConfigError, FederationError, MedFLError, RunFolderError
 from medfl.governance.plan import Plan, read_plan
-from medfl.results.atomic import write_bytes, write_text
+from medfl.results.atomic import locked, write_bytes, write_text
 from medfl.results.store import RunStore
 from pipelines.flower_bundle import bundle_files
 from pipelines.run_config import HubSettings as RunSettings
@@ -106,6 +106,11 @@ def submit(state: Path, plan_file: Path, now: datetime) -> RunState:
     running = read_running(settings.state)
     if running is None or running.phase != "running":
         raise FederationError("The hub must run; it does not. Start it with 'medfl hub start'.")
+    with locked(settings.submitted):
+        return _submitted(settings, plan, now)
+
+
+def _submitted(settings: HubSettings, plan: Plan, now: datetime) -> RunState:
     known = next((one for one in run_states(settings) if one.submission.plan_sha256 == plan.sha256()), None)
     superlink = SuperLink(settings)
     if known is not None:
@@ -133,24 +138,36 @@ def resume_all(settings: HubSettings, superlink: SuperLink) -> Iterable[str]:
         Must run, its executor not yet.
     """
     for one in run_states(settings):
-        is_cancelled = one.submission.cancelled is not None  # perhaps while the hub did not run
-        if one.state == "finished" or (one.state == "stopped" and not is_cancelled):
-            continue
-        name = one.folder.name
-        try:
-            if is_cancelled:
-                end_flower_run(superlink, one.submission)
-                continue
-            plan = read_plan(_plan_file(settings, one.submission.plan_sha256))
-            _check(plan, settings, datetime.now(UTC))
+        with locked(settings.submitted):
+            line = _resumed(settings, superlink, _state_again(settings, one))
+        if line:
+            yield line
+
+
+def _resumed(settings: HubSettings, superlink: SuperLink, one: RunState) -> str:
+    """Go on with one run, where it has to; returns what the operator is told."""
+    is_cancelled = one.submission.cancelled is not None  # perhaps while the hub did not run
+    if one.state == "finished" or (one.state == "stopped" and not is_cancelled):
+        return ""
+    name = one.folder.name
+    try:
+        if is_cancelled:
             end_flower_run(superlink, one.submission)
-            _start(settings, superlink, plan, one.submission.flower_runs, one.submission.since)
-        except MedFLError as error:
-            yield f"The run {name} {'cannot be ended' if is_cancelled else 'cannot go on'}: {error}"
-        except OSError as error:
-            yield f"The run {name} cannot go on: the hub's folder must be writable; it is not ({error.strerror})."
-        else:
-            yield f"The run {name} goes on after round {one.round}."
+            return ""
+        plan = read_plan(_plan_file(settings, one.submission.plan_sha256))
+        _check(plan, settings, datetime.now(UTC))
+        end_flower_run(superlink, one.submission)
+        _start(settings, superlink, plan, one.submission.flower_runs, one.submission.since)
+    except MedFLError as error:
+        return f"The run {name} cannot {'be ended' if is_cancelled else 'go on'}: {error}"
+    except OSError as error:
+        return f"The run {name} cannot go on: the hub's folder must be writable; it is not ({error.strerror})."
+    return f"The run {name} goes on after round {one.round}."
+
+
+def _state_again(settings: HubSettings, one: RunState) -> RunState:
+    digest = one.submission.plan_sha256
+    return next(found for found in run_states(settings) if found.submission.plan_sha256 == digest)
 
 
 def run_states(settings: HubSettings) -> tuple[RunState, ...]:
@@ -178,8 +195,13 @@ def end_flower_run(superlink: SuperLink, submission: Submission) -> None:
     """End what Flower still has of a run, so that no site gets an old message beside a new one."""
     alive = _alive(superlink)
     for number in submission.flower_runs:
-        if number in alive:
+        if number not in alive:
+            continue
+        try:
             superlink.stop(number)
+        except FederationError:
+            if number in _alive(superlink):  # it has not just ended by itself
+                raise
 
 
 def _state_of(settings: HubSettings, submission: Submission) -> RunState:

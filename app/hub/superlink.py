@@ -16,6 +16,7 @@ from medfl.results.atomic import write_text
 _TIMEOUT_S = 60.0
 _NAME = "hub"
 _LONGEST_SAID = 200
+_EVERY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class SuperLink:
         self._ask("supernode", "unregister", str(number))
 
     def runs(self) -> tuple[FlowerRun, ...]:
-        """Return the latest runs, the newest first."""
-        found = self._ask("list").get("runs", [])
+        """Return all runs, the newest first; without a limit Flower lists 20."""
+        found = self._ask("list", options=("--limit", str(_EVERY))).get("runs", [])
         return tuple(FlowerRun(int(one["run-id"]), str(one["status"])) for one in found)
 
     def submit(self, bundle: Path, run_config: Path) -> int:

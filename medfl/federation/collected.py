@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 from flwr.app import Message
 
 from medfl.errors import ReplyError
@@ -14,6 +15,7 @@ from medfl.federation.validation import check_count
 
 _LONGEST_REASON = 80
 _HIGHEST_COUNT = 10_000_000
+_GREATEST = 1e100
 _NO_REPLY = "no reply came in time"
 
 
@@ -54,6 +56,7 @@ class Collected:
                 measures = arrays_in(reply, MEASURES)
                 if not measures:
                     raise ReplyError("no_measures", "a reply without a reason to hold back must hold measures")
+                _check_size(measures)
                 check_count("subjects of a block", largest_group(measures), highest=subjects, lowest=0)
                 found.subjects[facts.site], found.measures[facts.site] = subjects, measures
         except ReplyError as error:
@@ -68,3 +71,10 @@ class Collected:
             dict(sorted(self._found.subjects.items())),
             dict(sorted((self._found.suppressed | late).items())),
         )
+
+
+def _check_size(measures: Arrays) -> None:
+    """Refuse numbers that overflow when sites are added up; what is no number is left to who knows the measures."""
+    for array in measures.values():
+        if array.dtype.kind == "f" and np.any(np.abs(array[np.isfinite(array)]) > _GREATEST):
+            raise ReplyError("too_great", f"measures must not be greater than {_GREATEST:g}")

@@ -16,9 +16,10 @@ from typing import Protocol
 from flwr.app import Message, RecordDict
 from pydantic import ValidationError
 
-from medfl.errors import AuditLogError, EgressError, MedFLError, PlanNotApprovedError, ReplyError
+from medfl.errors import AuditLogError, EgressError, PlanNotApprovedError, ReplyError
 from medfl.federation.array_facts import reply_facts
 from medfl.federation.executor_question import Question, questions_of
+from medfl.federation.executor_refusal import Refused
 from medfl.federation.executor_runtime import CLIENT_TASK
 from medfl.federation.executor_task import Task, TaskHead, TaskLostError
 from medfl.federation.frames import Frame, FrameError
@@ -75,24 +76,6 @@ class SiteLimits:
     version: str
     deadline_s: float
     most_bytes_out: int
-
-
-class Refused(MedFLError):
-    """A message is answered with one word.
-
-    Parameters
-    ----------
-    code : int
-        Of the guard; its word is all that the hub sees.
-    reason : str
-        For the audit log.
-    operation : str
-        Of the audit log.
-    """
-
-    def __init__(self, code: int, reason: str, operation: Operation = "message.refuse") -> None:
-        super().__init__(reason)
-        self.code, self.reason, self.operation = code, reason, operation
 
 
 class Tasks(Protocol):
@@ -193,26 +176,26 @@ class Executor:
             return refusal(head.message, outcome)
         return Message(pack(outcome), reply_to=head.message)
 
-    def _tried(self, head: TaskHead, plan: str, compute: Callable[[], Outcome]) -> Outcome:
+    def _tried(self, head: TaskHead, plan: str, compute: Callable[[], Outcome], round: int = 0) -> Outcome:
         """Return what is computed, or a code; whatever goes wrong here, no text of it leaves."""
         try:
             return compute()
         except TaskLostError:
             raise
         except Refused as refused:
-            return self._refused(head, plan, refused)
+            return self._refused(head, plan, refused, round)
         except RequestError as error:
-            return self._refused(head, plan, Refused(REQUEST_REFUSED, error.reason))
+            return self._refused(head, plan, Refused(REQUEST_REFUSED, error.reason), round)
         except FrameError as error:
             reason = error.reason if error.reason != "bytes" else "worker_died"
-            return self._refused(head, plan, Refused(WORKER_FAILED, reason, "reply.error"))
+            return self._refused(head, plan, Refused(WORKER_FAILED, reason, "reply.error"), round)
         except OSError as error:
             logger.error("A file of the site could not be used (%s).", type(error).__name__)
             reason = "disk_full" if error.errno == 28 else "internal_error"
-            return self._refused(head, plan, Refused(INTERNAL_ERROR, reason, "reply.error"))
+            return self._refused(head, plan, Refused(INTERNAL_ERROR, reason, "reply.error"), round)
         except Exception as error:
             logger.error("A message could not be answered (%s).", type(error).__name__)
-            return self._refused(head, plan, Refused(INTERNAL_ERROR, "internal_error", "reply.error"))
+            return self._refused(head, plan, Refused(INTERNAL_ERROR, "internal_error", "reply.error"), round)
 
     def _approved(self, head: TaskHead) -> Approval:
         if self._is_paused():
@@ -235,15 +218,25 @@ class Executor:
 
     def _answered(self, task: Task, head: TaskHead, approval: Approval) -> Outcome:
         question, first = questions_of(task, head.message.metadata.message_type, self._requests_of(approval))
-        if first is None:
-            return self._computed(task, head, approval, question)
 
         def tried(one: Question) -> Outcome:
-            return self._tried(head, approval.plan_sha256, lambda: self._computed(task, head, approval, one))
+            self._still_allowed(approval)
+            return self._tried(head, approval.plan_sha256, lambda: self._computed(task, head, approval, one), one.round)
 
-        evaluated, trained = tried(first), tried(question)
-        if trained in (PAUSED, NOT_APPROVED):  # meanwhile; then nothing leaves any more
-            return trained
+        if first is None:
+            return tried(question)
+        evaluated = tried(first)
+        if evaluated in (PAUSED, NOT_APPROVED):
+            return evaluated
+        trained = tried(question)
+        try:
+            self._still_allowed(approval)
+        except Refused as refused:  # meanwhile; what the log calls sent stays here after all
+            withheld = Refused(refused.code, refused.reason, "reply.refuse")
+            for one, outcome in ((first, evaluated), (question, trained)):
+                if not isinstance(outcome, int):
+                    self._refused(head, approval.plan_sha256, withheld, one.round)
+            return refused.code
         return pair_replies(trained, evaluated)
 
     def _computed(self, task: Task, head: TaskHead, approval: Approval, question: Question) -> Outcome:
@@ -275,8 +268,13 @@ class Executor:
 
         deadline = time.monotonic() + min(requests.deadline_s, self._limits.deadline_s)
         answer = self._worker.ask(question, deadline, watch)
-        self._still_approved(approval)
+        self._still_allowed(approval)
         return answer
+
+    def _still_allowed(self, approval: Approval) -> None:
+        if self._is_paused():
+            raise Refused(PAUSED, "paused")
+        self._still_approved(approval)
 
     def _still_approved(self, approval: Approval) -> None:
         try:
@@ -340,10 +338,10 @@ class Executor:
     def _folder(self, approval: Approval) -> Path:
         return self._runs / approval.plan_sha256[:16]
 
-    def _refused(self, head: TaskHead, plan: str, refused: Refused) -> int:
+    def _refused(self, head: TaskHead, plan: str, refused: Refused, round: int = 0) -> int:
         verdict: Verdict = "failed" if refused.operation == "reply.error" else "refused"
         try:
-            self._note(refused.operation, plan, head, 0, verdict=verdict, reason=refused.reason)
+            self._note(refused.operation, plan, head, round, verdict=verdict, reason=refused.reason)
         except AuditLogError as error:
             logger.error("%s", error)
         logger.warning("A message was answered with %s (%s).", WORDS[refused.code], refused.reason)

@@ -122,7 +122,13 @@ class Hub:
         return tuple(self.members.values())
 
     def train(
-        self, number: int, rounds: int, model: Arrays, on_reply: OnReply | None = None, *, measure: str = ""
+        self,
+        number: int,
+        rounds: int,
+        model: Arrays,
+        on_reply: OnReply | None = None,
+        *,
+        measure: tuple[int, str] | None = None,
     ) -> Trained:
         """Run one training round.
 
@@ -133,9 +139,9 @@ class Hub:
         model : dict of str to ndarray
         on_reply : callable or None
             Called as each reply arrives.
-        measure : str
-            Split on which every site also measures `model`, the model after the round before, before it trains it;
-            empty for none.
+        measure : tuple of int and str or None
+            Every site also measures `model` before it trains it: the round that it is the model of, and the split. Both
+            together may then take twice as long.
         """
         shared = self.strategy.shared(model)
         order = order_record(number, rounds, self.strategy.instructions())
@@ -144,13 +150,14 @@ class Hub:
         if control:
             content[CONTROL] = to_record(control)
         down = sum(array.nbytes for array in (*shared.values(), *control.values()))
-        collected = self._collected(measure) if measure else None
-        if collected is not None:
-            content = pair(content, self._measure_order(number - 1, rounds, measure))
+        collected, timeout_s = None, self.limits.round_timeout_s
+        if measure is not None:
+            collected, timeout_s = self._collected(measure[1]), 2 * timeout_s
+            content = pair(content, self._measure_order(measure[0], rounds, measure[1]))
         outcomes: dict[str, SiteRound] = {}
         updates: list[SiteUpdate] = []
         orders = dict.fromkeys(self.members, content)
-        for node, reply in self._ask(TRAIN, orders, self.limits.round_timeout_s, group=str(number)):
+        for node, reply in self._ask(TRAIN, orders, timeout_s, group=str(number)):
             facts, trained = self.members[node], reply
             if collected is not None:
                 trained, evaluated = part_replies(reply)

@@ -3,9 +3,12 @@
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_LOCK_STEP_S = 0.02
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -43,10 +46,19 @@ def write_text(path: Path, content: str) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for the same folder waiting; a kill lets go."""
+    """Keep other processes that ask for the same folder waiting; a kill lets go, and a signal ends the waiting."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while not _is_taken(handle):
+            time.sleep(_LOCK_STEP_S)
         yield
     finally:
         os.close(handle)
+
+
+def _is_taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

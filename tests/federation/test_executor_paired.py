@@ -174,18 +174,44 @@ def test_a_worker_that_dies_at_the_measures_is_started_again_for_the_training(tm
     assert site.worker.starts == 2
 
 
-@pytest.mark.parametrize("what", ["paused", "revoked"])
-def test_where_the_site_pauses_or_revokes_while_it_trains_the_measures_stay_too(tmp_path: Path, what: str) -> None:
-    site = site_of(tmp_path)
+WORDS = {"paused": "paused", "revoked": "not_approved"}
+
+
+def stopping(site: Site, what: str, at: str, dies: bool = False) -> None:
+    """Pause or revoke while the worker answers one kind of question, after the last look of the executor."""
     says = site.worker.says
 
     def meanwhile(question: Frame) -> Frame:
-        if question.head["kind"] == TRAIN and what == "revoked":
-            site.approvals.revoke(PLAN.sha256(), "Jo Admin", NOW)
-        site.paused = what == "paused"
+        if question.head["kind"] == at:
+            if what == "revoked":
+                site.approvals.revoke(PLAN.sha256(), "Jo Admin", NOW)
+            site.paused = what == "paused"
+            if dies:
+                raise FrameError("worker_died", "gone")
         return says(question)
 
     site.worker.says = meanwhile
+
+
+@pytest.mark.parametrize("what", WORDS)
+@pytest.mark.parametrize("dies", [False, True])
+def test_where_the_site_pauses_or_revokes_while_it_trains_nothing_leaves(tmp_path: Path, what: str, dies: bool) -> None:
+    site = site_of(tmp_path)
+    stopping(site, what, TRAIN, dies)
     reply = site.ask(a_pair())
     assert reply.has_error()
-    assert reply.error.reason == {"paused": "paused", "revoked": "not_approved"}[what]
+    assert reply.error.reason == WORDS[what]
+    assert ("reply.refuse", 1) in [(one.operation, one.round) for one in site.log.entries()]
+
+
+@pytest.mark.parametrize("what", WORDS)
+def test_where_the_site_pauses_or_revokes_while_it_measures_it_does_not_start_to_train(
+    tmp_path: Path, what: str
+) -> None:
+    site = site_of(tmp_path)
+    stopping(site, what, EVALUATE)
+    reply = site.ask(a_pair())
+    assert reply.error.reason == WORDS[what]
+    assert [asked.head["kind"] for asked in site.worker.asked] == [EVALUATE]
+    assert [one.round for one in site.log.entries() if one.operation == "task.start"] == [1]
+    assert not [one for one in site.log.entries() if one.operation == "reply.send"]

@@ -26,9 +26,9 @@ STRATEGIES = ["fedavg", "fedprox", "fedbn", "fedadam", "scaffold"]
 
 
 class Counting(LoopbackGrid):
-    """Counts messages by kind, and is cut off before a round."""
+    """Counts messages by kind, is cut off before a round, and brings no reply of another."""
 
-    cut_before = 0
+    cut_before = silent = 0
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Deliver everything."""
@@ -36,6 +36,8 @@ class Counting(LoopbackGrid):
         if any(one.metadata.message_type == TRAIN and int(one.metadata.group_id) == self.cut_before for one in sent):
             raise ConnectionError("cut off")
         self.sent = getattr(self, "sent", Counter[str]()) + Counter(one.metadata.message_type for one in sent)
+        if any(one.metadata.message_type == TRAIN and int(one.metadata.group_id) == self.silent for one in sent):
+            return ()
         return super().send_and_receive(sent, timeout=timeout)
 
 
@@ -146,3 +148,18 @@ def test_a_round_that_was_skipped_is_not_measured(make_config: MakeConfig, tmp_p
         (True, False),
         (False, True),
     ]
+
+
+def test_measures_that_nobody_answered_are_asked_for_with_the_next_training(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config("training.rounds=3", "evaluation.every=1")
+    found = {}
+    for paired in (False, True):
+        grid, store = grid_of(config), RunStore(tmp_path / str(paired))
+        grid.silent = 2
+        with grid.open():
+            serve(grid, config, store, sites=2, paired=paired)
+        found[paired] = rounds_of(store)
+    assert found[True] == found[False]
+    assert [bool(record.metrics) for record in found[True]] == [True, False, True]

@@ -141,6 +141,27 @@ def test_measures_that_cannot_be_used_leave_the_others_and_are_named(
         assert PLANTED not in str(metrics)
 
 
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_measures_that_would_overflow_together_are_refused_and_end_no_run(
+    make_config: MakeConfig, tmp_path: Path, task: str
+) -> None:
+    config = make_config("training.rounds=1", task=task)
+
+    def huge(reply: EvaluateReply) -> EvaluateReply:
+        floats = {n: np.full_like(a, 1e308) if a.dtype.kind == "f" else a for n, a in reply.measures.items()}
+        return replace(reply, measures=floats)
+
+    prepared = prepare(config, None, Observer())
+    sites = [Meddling(program, measures_reply=huge) for program in prepared.programs.values()]
+    apps = {site.program.site: make_client_app(lambda context, site=site: site) for site in sites}
+    grid = LoopbackGrid(apps, {})
+    with grid.open():
+        metrics = serve(grid, config, RunStore(tmp_path), sites=2, pipeline=prepared.pipeline)
+    assert RunStore(tmp_path).is_finished()
+    assert metrics.pooled == {}
+    assert metrics.suppressed == {"site-1": "refused: too_great", "site-2": "refused: too_great"}
+
+
 def test_scaffold_with_equal_sites_is_fedavg(make_config: MakeConfig, tmp_path: Path) -> None:
     models = {}
     for kind in ("fedavg", "scaffold"):

@@ -8,6 +8,7 @@ from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid
 
 from medfl.errors import FederationError
+from medfl.results.metrics import RunMetrics
 from medfl.results.store import RunStore
 from pipelines import server_app
 from pipelines.run_config import HubSettings, run_config_toml
@@ -59,3 +60,13 @@ def test_the_reason_that_no_longer_fits_hides_no_error(
     monkeypatch.setattr(RunStore, "write_stopped", write)
     run_with(FULL, make_config, tmp_path, monkeypatch)
     assert RunStore(tmp_path).read_stopped() == ""
+
+
+def test_a_run_that_has_finished_asks_nobody_again(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_app, "serve", lambda *args, **settings: pytest.fail("asked again"))
+    RunStore(tmp_path).write_metrics(RunMetrics(split="test", pooled={}, sites={}, suppressed={}))
+    values = tomllib.loads(run_config_toml(HubSettings(make_config(), tmp_path, sites=2)))
+    context = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=values)
+    server_app.main(cast("Grid", None), context)

@@ -1,3 +1,4 @@
+import threading
 from datetime import date
 from pathlib import Path
 from typing import cast
@@ -89,3 +90,48 @@ def test_a_run_cancelled_while_the_hub_did_not_run_is_ended_when_it_starts(
     assert list(resume_all(hub, cast("SuperLink", flower))) == []
     assert flower.over == {1}
     assert len(flower.started) == 1
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_run_that_flower_does_not_end_is_not_called_cancelled(
+    hub: HubSettings, flower: Flower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(number: int) -> None:
+        raise FederationError("The SuperLink must answer.")
+
+    monkeypatch.setattr(flower, "stop", fails)
+    with pytest.raises(FederationError, match="must answer"):
+        cancel(hub.state, name_of(hub), NOW)
+    assert run_states(hub)[0].state == "waiting"
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_run_that_ends_by_itself_at_the_same_moment_is_cancelled(
+    hub: HubSettings, flower: Flower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(number: int) -> None:
+        flower.over.add(number)
+        raise FederationError("Run is already finished.")
+
+    monkeypatch.setattr(flower, "stop", too_late)
+    assert cancel(hub.state, name_of(hub), NOW).state == "stopped"
+
+
+def test_a_run_that_is_just_submitted_again_is_cancelled_after_that(
+    hub: HubSettings, flower: Flower, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flower.over.add(1)
+    really, name = flower.submit, name_of(hub)
+    threads: list[threading.Thread] = []
+
+    def cancelled_meanwhile(bundle: Path, run_config: Path) -> int:
+        threads.append(threading.Thread(target=cancel, args=(hub.state, name, NOW)))
+        threads[0].start()
+        threads[0].join(timeout=0.2)
+        return really(bundle, run_config)
+
+    monkeypatch.setattr(flower, "submit", cancelled_meanwhile)
+    submit(hub.state, plan, NOW)
+    threads[0].join()
+    assert run_states(hub)[0].state == "stopped"
+    assert flower.over == {1, 2}
