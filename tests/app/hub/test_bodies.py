@@ -1,11 +1,21 @@
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
 from app.hub.bodies import Bodies, UnreadableBodyError
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run in a thread of its own: another test may have left a loop that runs in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def request_of(parts: Iterable[bytes | None], said: bytes = b"") -> Request:
@@ -44,7 +54,7 @@ def test_a_body_comes_whole_and_is_let_go_of() -> None:
             assert room.held == 5
             return body
 
-    assert asyncio.run(read()) == b"abcde"
+    assert run(read()) == b"abcde"
     assert room.held == 0
 
 
@@ -59,13 +69,13 @@ def test_a_body_comes_whole_and_is_let_go_of() -> None:
 )
 def test_a_body_that_cannot_be_taken_has_its_own_answer_and_leaves_no_bytes(request_: Request, status: int) -> None:
     room = bodies()
-    assert asyncio.run(status_of(room, request_)) == status
+    assert run(status_of(room, request_)) == status
     assert room.held == 0
 
 
 def test_a_body_that_never_ends_is_given_up() -> None:
     room = bodies(patience_s=0.01)
-    assert asyncio.run(status_of(room, request_of([b"123"]))) == 408
+    assert run(status_of(room, request_of([b"123"]))) == 408
     assert room.held == 0
 
 
@@ -78,7 +88,7 @@ def test_many_bodies_share_a_room_and_the_next_is_sent_away_until_one_has_gone()
             found.append(await status_of(room, request_of([b"01234", b""])))
         return [*found, await status_of(room, request_of([b"012345", b""]))]
 
-    assert asyncio.run(both()) == [503, 5, 6]
+    assert run(both()) == [503, 5, 6]
     assert room.held == 0
 
 
@@ -90,5 +100,5 @@ def test_a_question_that_fails_later_lets_go_of_its_body_and_keeps_its_error() -
             raise ConnectionError("later")
 
     with pytest.raises(ConnectionError, match="later"):
-        asyncio.run(fails())
+        run(fails())
     assert room.held == 0
