@@ -8,12 +8,4 @@ from medfl.imaging.dicom_layout import ENCAPSULATED
 
 def missing_codecs() -> tuple[str, ...]:
     """Return the names of transfer syntaxes that medfl takes and no installed plugin decodes; usually none."""
-    missing = []
-    for syntax in sorted(ENCAPSULATED):
-        uid = UID(syntax)
-        try:
-            if not get_decoder(uid).is_available:
-                missing.append(uid.name)
-        except NotImplementedError:
-            missing.append(uid.name)
-    return tuple(missing)
+    return tuple(UID(syntax).name for syntax in sorted(ENCAPSULATED) if not get_decoder(UID(syntax)).is_available)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from flwr.app import Message
+from flwr.clientapp import ClientApp
 
 from medfl.config.settings import Config
 from medfl.data.manifest import Manifest
@@ -46,10 +47,10 @@ def scripted(config: Config, out: Path, gaps: frozenset[tuple[int, str]]) -> Non
     store = RunStore(out)
     prepared = prepare(config, store, Observer())
 
-    def app_of(program: PipelineProgram) -> object:
+    def app_of(program: PipelineProgram) -> ClientApp:
         return make_client_app(lambda context: program)
 
-    grid = _WithGaps({site: app_of(program) for site, program in prepared.programs.items()}, run_config={})  # type: ignore[misc]
+    grid = _WithGaps({site: app_of(program) for site, program in prepared.programs.items()}, run_config={})
     grid.gaps = gaps
     with grid.open():
         serve(grid, config, store, sites=len(SITES), pipeline=prepared.pipeline)

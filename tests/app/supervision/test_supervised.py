@@ -55,11 +55,15 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def wait_until_due(one: Supervised) -> None:
+    wait_for(lambda: one.is_due)
+
+
 def test_a_program_is_started_again_whatever_its_exit_code(fake: Fake) -> None:
     for code in (0, 1, 7):
         one = fake(f"raise SystemExit({code})")
         for times in range(1, 4):
-            wait_for(lambda one=one: one.is_due)  # type: ignore[misc]
+            wait_until_due(one)
             one.start()
             wait_for(one.step)
             assert (one.restarts, one.last_exit, one.number) == (times, code, None)
@@ -73,7 +77,7 @@ def test_a_program_that_is_killed_is_started_again(fake: Fake) -> None:
     os.kill(one.number, signal.SIGKILL)
     wait_for(one.step)
     assert one.last_exit == -signal.SIGKILL
-    wait_for(lambda: one.is_due)
+    wait_until_due(one)
     one.start()
     assert not one.step()
 
