@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from app.supervision.settings_file import STATE, read_settings_file, settings_in
 from medfl.errors import ConfigError
 from medfl.governance.enrolment import HubName
 
 FILE = "hub.yaml"
-_LONGEST_FILE = 64 * 1024
 
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})?$")]
 
@@ -116,27 +115,13 @@ def load_hub(state: Path) -> HubSettings:
     ConfigError
         If there is no such hub, or a setting has a mistake or an unknown name.
     """
-    try:
-        with (state / FILE).open("rb") as file:
-            content = file.read(_LONGEST_FILE + 1)
-        values = yaml.safe_load(content.decode()) if len(content) <= _LONGEST_FILE else None
-    except OSError as error:
-        raise ConfigError(
-            f"A hub's folder must hold {FILE}; it cannot be read ({error.strerror}). Make one with 'medfl hub init'."
-        ) from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{FILE} must be YAML text; it is not.") from error
-    if not isinstance(values, dict) or "state" in values:
-        raise ConfigError(f"{FILE} must hold settings as 'name: value', and not 'state'.")
-    return make_hub(state, values)
+    return make_hub(state, settings_in(read_settings_file(state / FILE, "hub"), FILE))
 
 
 def make_hub(state: Path, values: dict[str, object]) -> HubSettings:
     """Return settings from plain values; see `load_hub`."""
     try:
-        return HubSettings.model_validate({**values, "state": state.resolve()})
-    except (ValidationError, TypeError) as error:
-        if not isinstance(error, ValidationError):
-            raise ConfigError(f"{FILE} must hold names as text.") from error
+        return HubSettings.model_validate({**values, STATE: state.resolve()})
+    except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise ConfigError(f"{FILE} must follow medfl/hub/1: {places}.") from error

@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from yaml.nodes import MappingNode, Node, SequenceNode
 
+from app.supervision.settings_file import STATE, read_settings_file, settings_in
 from medfl.errors import ConfigError
 from medfl.governance.plan import SiteName
 from medfl.governance.site_policy import SitePolicy
@@ -16,8 +15,6 @@ from medfl.governance.site_policy import SitePolicy
 FILE = "site.yaml"
 PREFIX = "MEDFL_SITE_"
 _DELIMITER = "__"
-_LONGEST_FILE = 256 * 1024
-_OWN = {"state"}
 
 
 def _absolute(path: Path) -> Path:
@@ -169,12 +166,12 @@ def load_settings(state: Path) -> SiteSettings:
         If there is no such site, or a file or variable has a mistake or an unknown name; every one is named, values
         are not.
     """
-    return parse_settings(_content(state / FILE), state)
+    return parse_settings(read_settings_file(state / FILE, "site"), state)
 
 
 def parse_settings(content: bytes, state: Path) -> SiteSettings:
     """Read the settings of a site from the text of its file; see `load_settings`."""
-    values, secrets = _values(content), state / "secrets"
+    values, secrets = settings_in(content, FILE), state / "secrets"
     unknown = [f"the variable {name}" for name in os.environ if name.startswith(PREFIX) and not _is_known(name)]
     unknown += [f"the file secrets/{path.name}" for path in _secret_files(secrets) if not _is_known(path.name.upper())]
     if unknown:
@@ -194,49 +191,6 @@ def _said(message: str) -> str:
     return "is not a known setting" if message.startswith("Extra inputs") else message.removeprefix("Value error, ")
 
 
-def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LONGEST_FILE + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"A site's folder must hold {FILE}; it cannot be read ({error.strerror}). Make one with 'medfl site init'."
-        ) from error
-    if len(content) > _LONGEST_FILE:
-        raise ConfigError(f"{FILE} must be at most 256 KiB; it is larger.")
-    return content
-
-
-def _values(content: bytes) -> dict[str, Any]:
-    try:
-        loader = yaml.SafeLoader(content.decode())
-        tree = loader.get_single_node()
-        _refuse_repeats(tree)
-        values = None if tree is None else loader.construct_document(tree)
-    except ConfigError:
-        raise
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{FILE} must be YAML text; it is not.") from error
-    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise ConfigError(f"{FILE} must hold settings as 'name: value'.")
-    if _OWN & set(values):
-        raise ConfigError(f"{FILE} must not say where it lies: remove 'state'.")
-    return values
-
-
-def _refuse_repeats(node: Node | None) -> None:
-    if isinstance(node, MappingNode):
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"{FILE} must name every setting once; '{name}' stands twice.")
-        for _, child in node.value:
-            _refuse_repeats(child)
-    elif isinstance(node, SequenceNode):
-        for child in node.value:
-            _refuse_repeats(child)
-
-
 def _secret_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PREFIX.lower()}*")) if folder.is_dir() else []
 
@@ -248,7 +202,7 @@ def _is_known(variable: str) -> bool:
         if model is None:
             return False
         names = {field.alias or name: field for name, field in model.model_fields.items()}
-        if part not in names or (model is SiteSettings and part in _OWN):
+        if part not in names or (model is SiteSettings and part == STATE):
             return False
         annotation = names[part].annotation
         model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

@@ -10,18 +10,10 @@ from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from medfl.config.settings import Config
+from medfl.config.strict_yaml import load_strictly
 from medfl.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-_DEEPEST = 32
-_OPENING = (
-    yaml.BlockMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.FlowSequenceStartToken,
-)
-_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
@@ -48,10 +40,9 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
 
 def parse_config(text: str, *, source: str = "configuration", overrides: tuple[str, ...] = ()) -> Config:
     """Read settings from YAML text; see `load_config`."""
-    value, tree = _loaded(text, source)
+    value, tree = load_strictly(text, source)
     if not isinstance(value, dict) or tree is None:
         raise ConfigError(f"{source} must hold settings as 'name: value', found {type(value).__name__}.")
-    _refuse_repeated_keys(tree, source)
     for override in overrides:
         _apply(value, override)
     try:
@@ -75,10 +66,9 @@ def with_protection(config: Config, path: Path, overrides: tuple[str, ...] = ())
     ConfigError
         Naming file, line and setting.
     """
-    value, tree = _loaded(_text(path), str(path))
+    value, tree = load_strictly(_text(path), str(path))
     if not isinstance(value, dict) or tree is None or not value or not set(value) <= {"protection", "privacy"}:
         raise ConfigError(f"{path} must hold 'protection:', 'privacy:' or both, and nothing else.")
-    _refuse_repeated_keys(tree, str(path))
     for override in overrides:
         _apply(value, override)
     try:
@@ -101,46 +91,6 @@ def _text(path: Path) -> str:
         raise ConfigError(f"The configuration {path} must be UTF-8 text; it is not.") from error
 
 
-def _loaded(text: str, source: str) -> tuple[Any, Node | None]:
-    """Return plain values and the tree they stand in, from YAML that nobody vouches for."""
-    try:
-        _refuse_references(text, source)
-        loader = yaml.SafeLoader(text)
-        tree = loader.get_single_node()
-        return (None if tree is None else loader.construct_document(tree)), tree
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source} must be YAML: {error}") from error
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{source} must be YAML with dates and numbers that exist: {error}") from error
-
-
-def _refuse_references(text: str, source: str) -> None:
-    """Refuse aliases, which can make a short file endless, deep nesting, and tags, which settings have no use for."""
-    depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        line = token.start_mark.line + 1
-        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
-        if depth > _DEEPEST:
-            raise ConfigError(f"{source}:{line}: settings must not be nested deeper than {_DEEPEST} levels.")
-        if isinstance(token, yaml.AliasToken | yaml.TagToken):
-            raise ConfigError(f"{source}:{line}: settings must not use YAML aliases or tags ('*name', '!tag').")
-
-
-def _refuse_repeated_keys(node: Node, source: str) -> None:
-    if isinstance(node, MappingNode):
-        seen: set[str] = set()
-        for key, child in node.value:
-            if key.value in seen:
-                raise ConfigError(f"{source}:{key.start_mark.line + 1}: '{key.value}' must stand only once.")
-            seen.add(key.value)
-            _refuse_repeated_keys(child, source)
-    elif isinstance(node, SequenceNode):
-        for child in node.value:
-            _refuse_repeated_keys(child, source)
-
-
 def _apply(value: dict[str, Any], override: str) -> None:
     name, equals, raw = override.partition("=")
     if not equals or not name:
@@ -152,7 +102,7 @@ def _apply(value: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--set {name}: '{parent}' holds a value, not settings.")
         place = child
-    place[last], _ = _loaded(raw, f"--set {name}")
+    place[last], _ = load_strictly(raw, f"--set {name}")
 
 
 def _expanded(value: Any) -> Any:

@@ -154,13 +154,13 @@ def test_a_value_in_a_variable_that_cannot_be_read_is_refused_without_showing_it
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"name: a\nname: b\n", "'name' stands twice"),
-        (b"policy: {gate: true, gate: false}\n", "'gate' stands twice"),
+        (b"name: a\nname: b\n", "site.yaml:2: 'name' must stand only once"),
+        (b"policy: {gate: true, gate: false}\n", "'gate' must stand only once"),
         (b"[1]\n", "name: value"),
         (b"", "name: value"),
         (b"a: [\n", "YAML"),
         (b"\xff\xfe", "YAML"),
-        (b"[" * 3000, "YAML"),
+        (b"[" * 3000, "nested deeper than 32"),
         (b"when: 2027-99-99\n", "YAML"),
         (b"#" * 300_000, "256 KiB"),
     ],
