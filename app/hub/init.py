@@ -1,7 +1,5 @@
 """A new hub: its folder, its private authority, its server's certificate, its keys and `hub.yaml`."""
 
-import os
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,13 +7,13 @@ from pathlib import Path
 import yaml
 
 from app.hub.settings import FILE, HubSettings, load_hub, make_hub
+from app.supervision.new_folder import make_folder, write_secret
 from medfl.audit.signature import SigningKey
 from medfl.errors import ConfigError, KeyFileError
 from medfl.governance.certificates import Authority, valid_until
 from medfl.results.atomic import write_bytes, write_text
 
 _FOLDERS = ("ca", "tls", "secrets", "keys", "sites", "submitted", "runs", "logs", "run", "flwr")
-_SECRET_BYTES = 32
 
 
 def init_hub(
@@ -51,13 +49,8 @@ def init_hub(
     values = {"schema": "medfl/hub/1", "name": name, "host": host, "port": port, "other_hosts": list(other_hosts)}
     settings = make_hub(state, values)
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(state.iterdir()):
-            raise ConfigError("A new hub needs a new or empty folder; this one holds something. Nothing was changed.")
-        state.chmod(0o700)
-        for folder in _FOLDERS:
-            (state / folder).mkdir(mode=0o700)
-        _write_secret(settings.secret, secrets.token_hex(_SECRET_BYTES).encode())
+        make_folder(state, _FOLDERS, "hub")
+        write_secret(settings.secret)
         authority = Authority.create(settings.ca, name, now)
         _issue(settings, authority, now)
         SigningKey.create(settings.signing_key, f"hub-{_word(name)}")
@@ -118,9 +111,3 @@ def _issue(settings: HubSettings, authority: Authority, now: datetime) -> dateti
 
 def _word(name: str) -> str:
     return "-".join(name.split())
-
-
-def _write_secret(path: Path, content: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)

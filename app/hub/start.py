@@ -3,13 +3,11 @@
 import os
 import ssl
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
-import medfl
 from app.hub.programs import proxy_program, superexec_program, superlink_program
 from app.hub.register import register_sites
 from app.hub.serve_proxy import ProxySettings
@@ -19,8 +17,9 @@ from app.hub.superlink import SuperLink
 from app.supervision.ending import ending_event
 from app.supervision.leftovers import end_leftovers
 from app.supervision.ports import free_port, is_free, is_open
-from app.supervision.running import FOLDER, ProgramFacts, Running, only_one, write_running
+from app.supervision.running import FOLDER, only_one
 from app.supervision.supervised import Patience, Supervised
+from app.supervision.telling import Say, Telling, unwritable
 from medfl.errors import ConfigError, FederationError, MedFLError
 from medfl.federation.executor_runtime import check_flower_version
 from medfl.governance.certificates import valid_until
@@ -30,8 +29,6 @@ _STEP_S = 0.25
 _READY_S = 120.0
 _LOOK_S = 1.0
 _TRY_AGAIN_S = 30.0
-
-Say = Callable[[str], None]
 
 
 def start_hub(state: Path, *, say: Say, stop: threading.Event | None = None, patience: Patience | None = None) -> None:
@@ -78,7 +75,6 @@ def start_hub(state: Path, *, say: Say, stop: threading.Event | None = None, pat
 class _Supervisor:
     def __init__(self, settings: HubSettings, say: Say, patience: Patience) -> None:
         self._settings, self._say = settings, say
-        self._since, self._problem, self._told = datetime.now(UTC), "", ""
         self._port = free_port()
         self._superlink = SuperLink(settings)
         self._superlink.configure(self._port)
@@ -97,12 +93,13 @@ class _Supervisor:
             Supervised(superexec_program(settings, self._port), patience),
             Supervised(proxy_program(settings, door), patience),
         ]
+        self._telling = Telling(settings.state, (self._link, *self._others), say)
         self._seen: tuple[object, ...] = ()
         self._look_at = 0.0
 
     def start(self, stop: threading.Event) -> None:
         """Start the SuperLink, tell it the sites, and go on with what was interrupted."""
-        self._note("waiting")
+        self._telling.note()
         self._link.start()
         self._wait_until_ready(stop)
         if stop.is_set():
@@ -113,7 +110,8 @@ class _Supervisor:
         for one in self._others:
             one.start()
         self._wait_until_open(stop)
-        self._note("running")
+        self._telling.phase = "running"
+        self._telling.note()
         self._say(f"The hub '{self._settings.name}' runs at {self._settings.address}.")
 
     def run(self, stop: threading.Event) -> None:
@@ -121,15 +119,14 @@ class _Supervisor:
         while not stop.is_set():
             for one in (self._link, *self._others):
                 if one.step():
-                    self._tell(f"The {one.program.name} ended with code {one.last_exit} and is started again.")
-                    self._note("running")
+                    self._telling.tell(_ending(one))
                 if one.is_due:
                     one.start()
-                    self._note("running")
+                    self._telling.note()
             self._register_if_changed()
-            if self._problem and all(one.is_settled for one in (self._link, *self._others)) and self._is_registered():
-                self._problem = self._told = ""
-                self._note("running")
+            is_settled = all(one.is_settled for one in (self._link, *self._others))
+            if self._telling.problem and is_settled and self._is_registered():
+                self._telling.over()
             stop.wait(_STEP_S)
 
     def stop(self) -> None:
@@ -172,7 +169,7 @@ class _Supervisor:
                 return
             for one in self._others:
                 if one.step():
-                    self._tell(f"The {one.program.name} ended with code {one.last_exit} and is started again.")
+                    self._telling.tell(_ending(one))
             stop.wait(_STEP_S)
             waited += _STEP_S
 
@@ -195,11 +192,10 @@ class _Supervisor:
         try:
             self._register()
         except MedFLError as error:
-            self._tell(str(error))
-            self._note("running")
+            self._telling.tell(str(error))
             self._look_at = _TRY_AGAIN_S
         except OSError as error:
-            self._tell(_unwritable(error))
+            self._telling.tell(unwritable(error))
             self._look_at = _TRY_AGAIN_S
 
     def _is_registered(self) -> bool:
@@ -209,34 +205,6 @@ class _Supervisor:
         """Return something that is another where a site came or went."""
         files = sorted(self._settings.sites.glob("*.json"))
         return ("read", *((path.name, path.stat().st_mtime_ns) for path in files if path.exists()))
-
-    def _tell(self, problem: str) -> None:
-        self._problem = problem
-        if problem != self._told:
-            self._say(problem)
-        self._told = problem
-
-    def _note(self, phase: str) -> None:
-        programs = tuple(
-            ProgramFacts(name=one.program.name, number=one.number, restarts=one.restarts, last_exit=one.last_exit)
-            for one in (self._link, *self._others)
-        )
-        running = Running(
-            number=os.getpid(),
-            version=medfl.__version__,
-            since=self._since,
-            phase="waiting" if phase == "waiting" else "running",
-            problem=self._problem,
-            programs=programs,
-        )
-        try:
-            write_running(self._settings.state, running)
-        except OSError as error:  # the programs keep what they hold in memory, and room can be made
-            self._tell(_unwritable(error))
-
-
-def _unwritable(error: OSError) -> str:
-    return f"The hub's folder must be writable; it is not ({error.strerror}). Make room on its disk."
 
 
 def _check_certificate(settings: HubSettings, now: datetime) -> None:
@@ -250,3 +218,7 @@ def _check_certificate(settings: HubSettings, now: datetime) -> None:
             raise ConfigError(f"The hub's certificate {path.name} must be readable; it is not.") from error
         if ends <= now:
             raise ConfigError(f"The hub's certificate {path.name} must be valid; it ended on {ends:%Y-%m-%d}. {advice}")
+
+
+def _ending(one: Supervised) -> str:
+    return f"The {one.program.name} ended with code {one.last_exit} and is started again."

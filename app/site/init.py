@@ -1,9 +1,7 @@
 """A new site: its folder, its key pair, its secret, `site.yaml`, and the request that the hub enrolls it by."""
 
 import json
-import os
 import re
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from app.site.enrolling import write_request
 from app.site.settings import FILE, parse_settings
+from app.supervision.new_folder import make_folder, write_secret
 from medfl.errors import ConfigError
 from medfl.governance.audit_log import AuditLog
 from medfl.governance.site_keys import create_site_key
@@ -18,7 +17,6 @@ from medfl.results.atomic import write_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FOLDERS = ("keys", "keys/transforms", "approvals", "ledger", "runs", "secrets", "run", "logs")
-_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,9 @@ def init_site(state: Path, *, name: str, manifest: Path, hub: str, by: str, now:
     text = _settings_text(name, manifest, hub)
     settings = parse_settings(text.encode(), state)
     try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(state.iterdir()):
-            raise ConfigError("A new site needs a new or empty folder; this one holds something. Nothing was changed.")
-        state.chmod(0o700)
-        for folder in _FOLDERS:
-            (state / folder).mkdir(mode=0o700)
+        make_folder(state, _FOLDERS, "site")
         write_text(state / FILE, text)
-        _write_secret(state / "secrets" / "superexec")
+        write_secret(settings.secrets / "superexec")
     except OSError as error:
         raise ConfigError(f"A site's folder must be writable; it is not ({error.strerror}).") from error
     public = create_site_key(settings.private_key, name)
@@ -92,10 +85,3 @@ def _settings_text(name: str, manifest: Path, hub: str) -> str:
         _, sign, remark = rest.partition(" #")
         lines.append(f"{key}: {json.dumps(own[key], ensure_ascii=False)}{sign}{remark}" if key in own else line)
     return "\n".join(lines) + "\n"
-
-
-def _write_secret(path: Path) -> None:
-    """Write what SuperNode and executor share; nobody else reads it."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(_SECRET_BYTES))

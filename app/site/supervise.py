@@ -7,19 +7,17 @@ its tasks. Either is started again whatever its exit code: a SuperNode ends with
 import os
 import sys
 import threading
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
-import medfl
 from app.site.hub_link import HubCheckError, HubLink, check_hub
 from app.site.settings import SiteSettings, load_settings
 from app.site.worker_account import prepare_worker_account, transform_keys
 from app.supervision.ending import ending_event
 from app.supervision.environment import program_environment
 from app.supervision.ports import LOOPBACK, free_port, is_free
-from app.supervision.running import FOLDER, ProgramFacts, Running, only_one, write_running
+from app.supervision.running import FOLDER, only_one
 from app.supervision.supervised import Patience, Program, Supervised
+from app.supervision.telling import Say, Telling
 from medfl.federation.executor_runtime import check_flower_version
 from medfl.governance.audit_log import AuditLog
 from medfl.results.atomic import write_text
@@ -30,8 +28,6 @@ _STEP_S = 0.25
 _LONGEST_WAIT_S = 60.0
 _LONGEST_LINE = 300
 _WHO = "medfl"
-
-Say = Callable[[str], None]
 
 
 def run_site(
@@ -142,12 +138,12 @@ def executor_settings(settings: SiteSettings, port: int) -> ExecutorSettings:
 class _Supervisor:
     def __init__(self, settings: SiteSettings, link: HubLink, say: Say, patience: Patience) -> None:
         self._settings, self._link, self._say = settings, link, say
-        self._since, self._problem, self._told = datetime.now(UTC), "", ""
         self._port = free_port()
         for name in ("logs", "flwr"):
             (settings.state / name).mkdir(mode=0o700, exist_ok=True)
         self._supernode = Supervised(supernode_program(settings, link, self._port), patience)
         self._executor = Supervised(executor_program(settings), patience)
+        self._telling = Telling(settings.state, (self._supernode, self._executor), say)
 
     def wait_for_hub(self, stop: threading.Event) -> bool:
         """Return once the hub answers, whether to go on; a hub that is down is waited for."""
@@ -158,12 +154,12 @@ class _Supervisor:
             except HubCheckError as error:
                 if error.reason not in ("hub_unreachable", "hub_answer"):
                     raise
-                self._tell(str(error))
-                self._note("waiting")
+                self._telling.tell(str(error))
                 stop.wait(delay)
                 delay = min(2 * delay, _LONGEST_WAIT_S)
             else:
-                self._problem = ""
+                self._telling.problem = ""
+                self._telling.phase = "running"
                 return True
         return False
 
@@ -175,16 +171,14 @@ class _Supervisor:
         while not stop.is_set():
             for one in (self._supernode, self._executor):
                 if one.step():
-                    self._tell(_ending(one))
-                    self._note("running")
+                    self._telling.tell(_ending(one))
             if self._supernode.is_due:
                 self._start_supernode()
             if self._executor.is_due:
                 self._executor.start()
-                self._note("running")
-            if self._problem and self._supernode.is_settled and self._executor.is_settled:
-                self._problem = self._told = ""
-                self._note("running")
+                self._telling.note()
+            if self._telling.problem and self._supernode.is_settled and self._executor.is_settled:
+                self._telling.over()
             stop.wait(_STEP_S)
 
     def stop(self) -> None:
@@ -203,41 +197,19 @@ class _Supervisor:
                 check_hub(self._link)
             except HubCheckError as error:
                 if error.reason != "hub_unreachable":  # a SuperNode waits for its hub by itself
-                    self._tell(str(error))
                     self._supernode.postpone()
-                    self._note("running")
+                    self._telling.tell(str(error))
                     return
         if not is_free(self._port):
             self._port = free_port()
             self._write_executor_settings()
             self._executor.stop()
         self._supernode.start(supernode_program(self._settings, self._link, self._port))
-        self._note("running")
+        self._telling.note()
 
     def _write_executor_settings(self) -> None:
         path = self._settings.state / FOLDER / "executor.json"
         write_text(path, executor_settings(self._settings, self._port).model_dump_json())
-
-    def _tell(self, problem: str) -> None:
-        self._problem = problem
-        if problem != self._told:
-            self._say(problem)
-        self._told = problem
-
-    def _note(self, phase: str) -> None:
-        programs = tuple(
-            ProgramFacts(name=one.program.name, number=one.number, restarts=one.restarts, last_exit=one.last_exit)
-            for one in (self._supernode, self._executor)
-        )
-        running = Running(
-            number=os.getpid(),
-            version=medfl.__version__,
-            since=self._since,
-            phase="waiting" if phase == "waiting" else "running",
-            problem=self._problem,
-            programs=programs,
-        )
-        write_running(self._settings.state, running)
 
 
 def _ending(one: Supervised) -> str:

@@ -1,1 +1,1 @@
-"""Programs that are kept running: started again, ended together, one supervisor for each folder."""
+"""What hub and site share: a folder with a settings file, and programs that are kept running in it."""

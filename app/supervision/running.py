@@ -13,6 +13,7 @@ from medfl.errors import ConfigError
 from medfl.results.atomic import write_text
 
 FOLDER = "run"
+Phase = Literal["waiting", "running"]
 _FILE, _LOCK = "running.json", "running.lock"
 
 
@@ -60,7 +61,7 @@ class Running(_Closed):
     number: int
     version: str
     since: AwareDatetime
-    phase: Literal["waiting", "running"]
+    phase: Phase
     problem: str = ""
     programs: tuple[ProgramFacts, ...] = ()
 
