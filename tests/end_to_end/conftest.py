@@ -84,11 +84,5 @@ def joined(patients: Manifest, require: Callable[[bool, str], None]) -> Iterator
     missing = missing_programs()
     require(not missing, f"Flower's programs are not installed: {', '.join(missing)}")
     with federation() as lent:
-        lent.make_hub()
-        for name in SITES:
-            lent.make_site(name, patients)
-        lent.start_hub()
-        for name in SITES:
-            lent.start_site(name)
-        lent.wait_for_sites(*SITES)
+        lent.bring_together(patients, *SITES)
         yield lent

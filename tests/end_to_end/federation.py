@@ -76,6 +76,16 @@ class Federation:
         self.medfl("site", "enroll", state, answer, "--fingerprint", self.fingerprint, "--by", "Jo Admin")
         return state
 
+    def bring_together(self, manifest: Manifest, *names: str) -> None:
+        """Make and start a hub and sites; returns when all are connected."""
+        self.make_hub()
+        for name in names:
+            self.make_site(name, manifest)
+        self.start_hub()
+        for name in names:
+            self.start_site(name)
+        self.wait_for_sites(*names)
+
     def site(self, name: str) -> Path:
         """Folder of a site."""
         return self.folder / name

@@ -13,20 +13,18 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
 
-from medfl import __version__
-from medfl.config.reading import dump_config, parse_config
+from medfl.config.reading import parse_config
 from medfl.data.manifest import Manifest, StudyRow, write_manifest
 from medfl.data.phantoms import make_phantoms
-from medfl.governance.plan import Plan, write_plan
 
-from .federation import Federation, federation
+from .federation import federation
 from .flower_processes import free_port, missing_programs
+from .three_sites import plan_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -133,25 +131,6 @@ def _marked(made: Manifest, row: StudyRow, place: int) -> StudyRow:
     )
 
 
-def _plan(lent: Federation, name: str) -> Path:
-    config = parse_config(_CONFIG.format(name=name))
-    plan = Plan(
-        name=name,
-        medfl_version=__version__,
-        protocol="vote 1",
-        legal_basis="made-up patients",
-        purpose="test",
-        contact="nobody",
-        expires=date.today() + timedelta(days=30),
-        sites=SITES,
-        settings=dump_config(config),
-    )
-    path = lent.folder / f"{name}.json"
-    write_plan(plan, path)
-    lent.approve(path, plan.sha256(), *SITES)
-    return path
-
-
 def _seen(*places: Path) -> list[str]:
     """Return the files below the places that hold the canary, in any capitals and in UTF-16 as well."""
     marks = [CANARY.lower().encode(), CANARY.lower().encode("utf-16-le")]
@@ -165,14 +144,8 @@ def test_no_packet_goes_anywhere_else_and_no_canary_leaves_its_site(quiet: Quiet
     manifest = _patients(patients)
     write_manifest(manifest, patients / "manifest.csv")
     with federation(quiet.inside) as lent:
-        lent.make_hub()
-        for name in SITES:
-            lent.make_site(name, manifest)
-        lent.start_hub()
-        for name in SITES:
-            lent.start_site(name)
-        lent.wait_for_sites(*SITES)
-        plan = _plan(lent, "whole")
+        lent.bring_together(manifest, *SITES)
+        plan = plan_of(parse_config(_CONFIG.format(name="whole")), lent, SITES)
         lent.medfl("plan", "show", plan, "--site", lent.site("site-1"))
         lent.wait_for_end(lent.submit(plan))
 
@@ -180,7 +153,7 @@ def test_no_packet_goes_anywhere_else_and_no_canary_leaves_its_site(quiet: Quiet
             path.write_bytes(CANARY.encode())
         for cached in (lent.site("site-1") / "cache").glob("*"):
             cached.unlink()
-        failed = lent.submit(_plan(lent, "broken"))
+        failed = lent.submit(plan_of(parse_config(_CONFIG.format(name="broken")), lent, SITES))
         lent.wait_for(lambda: bool(failed.read_stopped()) or failed.is_finished(), "the failing run", 200)
 
         doctor = lent.medfl("site", "doctor", lent.site("site-1"), "--json", code=1)

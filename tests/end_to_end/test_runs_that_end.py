@@ -84,13 +84,7 @@ def on_a_small_disk(patients: Manifest, require: Callable[[bool, str], None]) ->
         made = subprocess.run(words, check=False, capture_output=True).returncode == 0
         require(made, "a small disk cannot be mounted here")
         try:
-            lent.make_hub()
-            for name in SITES:
-                lent.make_site(name, patients)
-            lent.start_hub()
-            for name in SITES:
-                lent.start_site(name)
-            lent.wait_for_sites(*SITES)
+            lent.bring_together(patients, *SITES)
             yield lent
         finally:
             lent.stop()

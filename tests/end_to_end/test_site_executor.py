@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,13 @@ import pytest
 from app.site.approving import approve
 from app.site.init import init_site
 from app.site.settings import load_settings
-from medfl import __version__
-from medfl.config.reading import dump_config
 from medfl.data.manifest import write_manifest
 from medfl.governance.audit_log import AuditLog
 from medfl.governance.plan import Plan, write_plan
 from pipelines.flower_bundle import bundle_files
 from pipelines.run_config import HubSettings, run_config_toml
 from pipelines.site_executor import ExecutorSettings
+from tests.run_plans import run_plan
 
 from .conftest import Reference
 from .flower_processes import REPOSITORY, FlowerProcesses, free_port
@@ -30,17 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def _plan(reference: Reference, folder: Path) -> tuple[Plan, Path]:
-    plan = Plan(
-        name=reference.config.name,
-        medfl_version=__version__,
-        protocol="vote 1",
-        legal_basis="made-up patients",
-        purpose="test",
-        contact="nobody",
-        expires=date.today() + timedelta(days=30),
-        sites=reference.manifest.sites(),
-        settings=dump_config(reference.config),
-    )
+    plan = run_plan(reference.config, *reference.manifest.sites())
     write_plan(plan, folder / "plan.json")
     return plan, folder / "plan.json"
 

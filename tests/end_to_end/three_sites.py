@@ -1,16 +1,16 @@
 """A hub and three sites with made-up patients, and plans that all three approve."""
 
-from datetime import date, timedelta
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from medfl import __version__
-from medfl.config.reading import dump_config, parse_config
+from medfl.config.reading import parse_config
 from medfl.config.settings import Config
 from medfl.data.manifest import Manifest
-from medfl.governance.plan import Plan, write_plan
+from medfl.governance.plan import write_plan
 from pipelines.simulate import simulate
+from tests.run_plans import run_plan
 
 from .federation import Federation
 
@@ -54,22 +54,12 @@ def config_of(
     )
 
 
-def plan_of(config: Config, lent: Federation) -> Path:
+def plan_of(config: Config, lent: Federation, sites: Sequence[str] = SITES) -> Path:
     """Write a plan and approve it at every site."""
-    plan = Plan(
-        name=config.name,
-        medfl_version=__version__,
-        protocol="vote 1",
-        legal_basis="made-up patients",
-        purpose="test",
-        contact="nobody",
-        expires=date.today() + timedelta(days=30),
-        sites=SITES,
-        settings=dump_config(config),
-    )
+    plan = run_plan(config, *sites)
     path = lent.folder / f"{config.name}.json"
     write_plan(plan, path)
-    lent.approve(path, plan.sha256(), *SITES)
+    lent.approve(path, plan.sha256(), *sites)
     return path
 
 

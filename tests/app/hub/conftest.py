@@ -11,14 +11,15 @@ from app.hub.init import init_hub
 from app.hub.settings import HubSettings
 from app.hub.superlink import FlowerRun, Node
 from app.supervision.running import Running, only_one, write_running
-from medfl.config.reading import dump_config, parse_config
+from medfl.config.reading import parse_config
 from medfl.governance.enrolment import make_request, write_signed
-from medfl.governance.plan import Plan, write_plan
+from medfl.governance.plan import write_plan
 from medfl.governance.site_keys import create_site_key
 from medfl.results.history import RoundRecord
 from medfl.results.metrics import RunMetrics
 from medfl.results.store import RunStore
 from tests.app.conftest import TINY
+from tests.run_plans import run_plan
 
 NOW = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
 
@@ -81,20 +82,16 @@ def take_in(hub: HubSettings, *sites: str) -> None:
         write_signed(make_request(key, site=site, medfl_version="1", now=NOW), hub.sites / f"{site}.json")
 
 
-def a_plan(folder: Path, **changes: object) -> Path:
-    config = parse_config(TINY)
-    values: dict[str, object] = {
-        "name": config.name,
-        "medfl_version": medfl.__version__,
-        "protocol": "vote",
-        "legal_basis": "consent",
-        "purpose": "test",
-        "contact": "nobody",
-        "expires": date(2026, 6, 1),
-        "sites": ("north", "south"),
-        "settings": dump_config(config),
-    }
-    plan = Plan.model_validate(values | changes)
+def a_plan(
+    folder: Path,
+    *,
+    sites: tuple[str, ...] = ("north", "south"),
+    expires: date = date(2026, 6, 1),
+    purpose: str = "test",
+    medfl_version: str = medfl.__version__,
+) -> Path:
+    plan = run_plan(parse_config(TINY), *sites, expires=expires, purpose=purpose)
+    plan = plan.model_copy(update={"medfl_version": medfl_version})
     path = folder / f"{plan.sha256()[:8]}.json"
     write_plan(plan, path)
     return path

@@ -12,9 +12,8 @@ from app.site.rehearsal_folders import rehearsal_folder
 from app.site.rehearsing import gate_objections, rehearse
 from app.site.settings import load_settings
 from app.site.withdrawing import withdraw
-from medfl import __version__
 from medfl.audit.signature import SigningKey
-from medfl.config.reading import dump_config, parse_config
+from medfl.config.reading import parse_config
 from medfl.data.manifest import read_manifest, write_manifest
 from medfl.data.phantoms import make_phantoms
 from medfl.errors import PlanNotApprovedError
@@ -25,6 +24,7 @@ from medfl.results.decision import Decision
 from pipelines.audit_files import read_signed, write_decision, write_report
 from pipelines.progress import Observer
 from tests.app.conftest import TINY
+from tests.run_plans import run_plan
 
 NOW = datetime.now(UTC)
 
@@ -52,20 +52,9 @@ def _site(folder: Path, policy: str) -> Path:
     return state
 
 
-def _plan(folder: Path, **changes: object) -> tuple[Plan, Path]:
-    config = parse_config(_TINY)
-    values: dict[str, object] = {
-        "name": config.name,
-        "medfl_version": __version__,
-        "protocol": "vote",
-        "legal_basis": "consent",
-        "purpose": "test",
-        "contact": "nobody",
-        "expires": date.today() + timedelta(days=100),
-        "sites": ("north", "south"),
-        "settings": dump_config(config),
-    }
-    plan = Plan.model_validate(values | changes)
+def _plan(folder: Path, text: str = _TINY) -> tuple[Plan, Path]:
+    expires = date.today() + timedelta(days=100)
+    plan = run_plan(parse_config(text), "north", "south", expires=expires)
     path = folder / f"{plan.sha256()[:8]}.json"
     write_plan(plan, path)
     return plan, path
@@ -137,7 +126,7 @@ def test_a_rehearsal_stays_here_says_what_it_found_and_opens_the_gate(copy: Path
 @pytest.mark.slow
 def test_a_rehearsal_opens_the_gate_for_its_own_plan_only(copy: Path) -> None:
     state = copy / "state"
-    other, _ = _plan(copy, settings=dump_config(parse_config(_TINY.replace("seed: 7", "seed: 8"))))
+    other, _ = _plan(copy, _TINY.replace("seed: 7", "seed: 8"))
     assert "not rehearsed" in gate_objections(other, load_settings(state), date.today())[0]
     plan, _ = _plan(copy)
     shutil.copytree(rehearsal_folder(state, plan.sha256()), rehearsal_folder(state, other.sha256()))

@@ -16,7 +16,7 @@ from app.site.enrolling import enroll
 from app.site.init import init_site
 from app.site.settings import load_settings
 from medfl import __version__
-from medfl.config.reading import dump_config, parse_config
+from medfl.config.reading import parse_config
 from medfl.data.manifest import read_manifest, write_manifest
 from medfl.data.phantoms import make_phantoms
 from medfl.governance.certificates import Authority
@@ -24,6 +24,7 @@ from medfl.governance.enrolment import make_answer, read_request, write_signed
 from medfl.governance.exclude_list import ExcludeList
 from medfl.governance.plan import Plan, write_plan
 from tests.app.conftest import TINY
+from tests.run_plans import run_plan
 
 ROOT = Path(__file__).parents[4]
 NOW = datetime.now(UTC)
@@ -60,20 +61,8 @@ def found(state: Path, **options: bool) -> dict[str, Finding]:
     return {one.check: one for one in every}
 
 
-def approved(state: Path, folder: Path, **changes: object) -> Plan:
-    config = parse_config(TINY)
-    values: dict[str, object] = {
-        "name": config.name,
-        "medfl_version": __version__,
-        "protocol": "vote",
-        "legal_basis": "consent",
-        "purpose": "test",
-        "contact": "nobody",
-        "expires": date.today() + timedelta(days=100),
-        "sites": ("north",),
-        "settings": dump_config(config),
-    }
-    plan = Plan.model_validate(values | changes)
+def approved(state: Path, folder: Path, days: int = 100) -> Plan:
+    plan = run_plan(parse_config(TINY), "north", expires=date.today() + timedelta(days=days))
     write_plan(plan, folder / "plan.json")
     approve(folder / "plan.json", state, by="Jo Admin", sha256=plan.sha256(), now=datetime.now(UTC))
     return plan
@@ -167,7 +156,7 @@ def _subjects(state: Path) -> tuple[str, ...]:
 
 def test_a_plan_that_ends_soon_and_one_for_another_version_are_named(state: Path, tmp_path: Path) -> None:
     assert found(state)["plans.approved"].status == "warning"
-    approved(state, tmp_path, expires=date.today() + timedelta(days=3))
+    approved(state, tmp_path, days=3)
     assert found(state)["plans.approved"].status == "warning"
 
 
