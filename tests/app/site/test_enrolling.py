@@ -1,24 +1,15 @@
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from app.site.enrolling import enroll, enrolled_link, enrolment, is_enrolled
-from app.site.init import init_site
 from app.site.settings import load_settings
 from medfl.errors import ConfigError, EnrolmentError
 from medfl.governance.audit_log import AuditLog
 from medfl.governance.certificates import Authority
 from medfl.governance.enrolment import make_answer, read_request, write_signed
-
-NOW = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    init_site(tmp_path / "state", name="north", manifest=tmp_path / "m.csv", hub="", by="Jo Admin", now=NOW)
-    return tmp_path / "state"
+from tests.app.site.conftest import NOW
 
 
 @pytest.fixture

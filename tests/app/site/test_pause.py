@@ -3,25 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from app.site.init import init_site
 from app.site.pause import pause, paused, resume
 from medfl.errors import AuditLogError, ConfigError
 from medfl.governance.audit_log import AuditLog
 
 NOW = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    init_site(
-        tmp_path / "state",
-        name="north",
-        manifest=tmp_path / "manifest.csv",
-        hub="",
-        by="Jo Admin",
-        now=datetime.now(UTC),
-    )
-    return tmp_path / "state"
 
 
 def operations(state: Path) -> list[tuple[str, str]]:

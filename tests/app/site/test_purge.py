@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from app.site.init import init_site
 from app.site.purge import Purged, purge, purge_expired
 from app.site.retention import overdue
 from medfl.errors import AuditLogError, ConfigError, PlanNotApprovedError
 from medfl.governance.approvals import Approval, Approvals
 from medfl.governance.audit_log import AuditLog
 from pipelines.site_answers import plan_number
+from tests.app.site.conftest import make_site
 from tests.governance.plans import a_plan, an_egress
 
 NOW = datetime(2027, 1, 5, 12, tzinfo=UTC)
@@ -19,15 +19,7 @@ LATER = datetime(2027, 7, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    init_site(
-        tmp_path / "state",
-        name="north",
-        manifest=tmp_path / "manifest.csv",
-        hub="",
-        by="Jo Admin",
-        now=datetime.now(UTC),
-    )
-    (tmp_path / "state" / "cache").mkdir()
+    (make_site(tmp_path / "state", tmp_path / "manifest.csv") / "cache").mkdir()
     return tmp_path / "state"
 
 

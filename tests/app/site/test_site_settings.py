@@ -10,21 +10,14 @@ from app.site.settings import SiteSettings, load_settings
 from medfl.errors import ConfigError
 from medfl.governance.audit_log import AuditLog
 from medfl.governance.site_policy import SitePolicy
+from tests.app.site.conftest import make_site
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    init_site(
-        tmp_path / "state",
-        name="north",
-        manifest=tmp_path / "manifest.csv",
-        hub="hub:8443",
-        by="Jo Admin",
-        now=datetime.now(UTC),
-    )
-    return tmp_path / "state"
+    return make_site(tmp_path / "state", tmp_path / "manifest.csv", hub="hub:8443")
 
 
 def write(folder: Path, changes: dict[str, object]) -> None:

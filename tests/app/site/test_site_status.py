@@ -1,52 +1,26 @@
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from app.cli.display_site import status_facts, status_lines
-from app.site.enrolling import enroll
-from app.site.init import init_site
 from app.site.pause import pause
 from app.site.status import SiteState, site_state
 from app.supervision.running import ProgramFacts, Running, only_one, write_running
 from medfl.governance.approvals import Approvals
 from medfl.governance.audit_log import AuditLog
-from medfl.governance.certificates import Authority
 from medfl.governance.egress import Egress
-from medfl.governance.enrolment import make_answer, read_request, write_signed
+from tests.app.site.conftest import NOW, join
 from tests.governance.plans import a_plan
 
-NOW = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
 TODAY = date(2026, 5, 4)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    init_site(tmp_path / "state", name="north", manifest=tmp_path / "m.csv", hub="", by="Jo Admin", now=NOW)
-    return tmp_path / "state"
 
 
 def lines(found: SiteState) -> str:
     json.dumps(status_facts(found), allow_nan=False)
     return "\n".join(status_lines(found))
-
-
-def join(state: Path, folder: Path) -> None:
-    (folder / "ca").mkdir()
-    authority = Authority.create(folder / "ca", "trial", NOW)
-    answer = make_answer(
-        authority,
-        read_request(state / "enrolment-request.json"),
-        hub="trial",
-        address="hub.example.org:8443",
-        allowed_signers="",
-        medfl_version="0.1.0",
-        now=NOW,
-    )
-    write_signed(answer, folder / "answer.json")
-    enroll(state, folder / "answer.json", fingerprint=authority.fingerprint, by="Jo Admin")
 
 
 def test_a_new_site_says_what_comes_next(state: Path) -> None:

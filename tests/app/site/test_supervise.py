@@ -5,14 +5,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from app.site import supervise
 from app.site.hub_link import HubCheckError, HubFacts, HubLink, Reason
-from app.site.init import init_site
 from app.site.settings import SiteSettings, load_settings
 from app.site.supervise import executor_program, executor_settings, run_site, supernode_program
 from app.supervision.running import Running, read_running
@@ -23,19 +21,6 @@ from medfl.governance.audit_log import AuditLog
 PATIENCE = Patience(first_s=0.05, longest_s=0.1, settled_s=0.5, stuck_s=1, grace_s=1)
 LINK = HubLink("hub:8443", Path("/ca.crt"), Path("/site_key"))
 STAYS = "import time; time.sleep(1000)"
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    init_site(
-        tmp_path / "state",
-        name="north",
-        manifest=tmp_path / "manifest.csv",
-        hub="",
-        by="Jo Admin",
-        now=datetime.now(UTC),
-    )
-    return tmp_path / "state"
 
 
 class Site:

@@ -12,18 +12,14 @@ from app.cli.main import main
 from app.site.approving import approve
 from app.site.doctor.examine import examine
 from app.site.doctor.finding import Finding
-from app.site.enrolling import enroll
-from app.site.init import init_site
 from app.site.settings import load_settings
-from medfl import __version__
 from medfl.config.reading import parse_config
 from medfl.data.manifest import read_manifest, write_manifest
 from medfl.data.phantoms import make_phantoms
-from medfl.governance.certificates import Authority
-from medfl.governance.enrolment import make_answer, read_request, write_signed
 from medfl.governance.exclude_list import ExcludeList
 from medfl.governance.plan import Plan, write_plan
 from tests.app.conftest import TINY
+from tests.app.site.conftest import join, make_site
 from tests.run_plans import run_plan
 
 ROOT = Path(__file__).parents[4]
@@ -38,21 +34,8 @@ def state(tmp_path: Path) -> Path:
         replace(made, rows=tuple(replace(row, split="", site="") for row in made.rows)),
         tmp_path / "secret-clinic" / "manifest.csv",
     )
-    state = tmp_path / "state"
-    init_site(state, name="north", manifest=tmp_path / "secret-clinic" / "manifest.csv", hub="", by="Jo Admin", now=NOW)
-    (tmp_path / "ca").mkdir()
-    authority = Authority.create(tmp_path / "ca", "trial", NOW)
-    answer = make_answer(
-        authority,
-        read_request(state / "enrolment-request.json"),
-        hub="trial",
-        address="127.0.0.1:9",
-        allowed_signers="",
-        medfl_version=__version__,
-        now=NOW,
-    )
-    write_signed(answer, tmp_path / "answer.json")
-    enroll(state, tmp_path / "answer.json", fingerprint=authority.fingerprint, by="Jo Admin")
+    state = make_site(tmp_path / "state", tmp_path / "secret-clinic" / "manifest.csv", NOW)
+    join(state, tmp_path, "127.0.0.1:9", NOW)
     return state
 
 
