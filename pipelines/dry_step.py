@@ -4,18 +4,14 @@ A process of its own, without network, so that its memory can be measured and no
 kept but the cache of prepared images.
 """
 
-import json
 import os
 import resource
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-
-from medfl.errors import MedFLError
 
 
 class DryQuestion(BaseModel):
@@ -124,27 +120,17 @@ def dry_step(question: DryQuestion) -> DryAnswer:
 
 def main() -> None:
     """Answer the question on standard input on what was standard output; nobody else prints there."""
-    from medfl.errors import ConfigError
     from medfl.federation.network_lock import lock_network
 
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         lock_network()
-    except ConfigError:
-        pass
-    try:
         answer = dry_step(DryQuestion.model_validate_json(sys.stdin.buffer.read()))
-    except MedFLError as error:
-        answer = DryAnswer(error=type(error).__name__)
     except Exception as error:
         answer = DryAnswer(error=type(error).__name__)
     with os.fdopen(answers, "w") as out:
-        out.write(json.dumps(_plain(answer)))
-
-
-def _plain(answer: DryAnswer) -> dict[str, Any]:
-    return answer.model_dump(mode="json")
+        out.write(answer.model_dump_json())
 
 
 if __name__ == "__main__":

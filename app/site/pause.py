@@ -12,7 +12,7 @@ from app.site.settings import load_settings
 from app.supervision.running import FOLDER
 from medfl.errors import ConfigError
 from medfl.governance.audit_log import AuditLog
-from medfl.governance.person import PersonName
+from medfl.governance.person import PersonName, checked_person
 from medfl.results.atomic import write_text
 
 _FILE = "paused.json"
@@ -70,10 +70,7 @@ def pause(state: Path, *, by: str, now: datetime) -> bool:
     settings = load_settings(state)
     if paused(state) is not None:
         return False
-    try:
-        made = Pause(by=by, since=now.astimezone(UTC))
-    except ValidationError:
-        raise ConfigError("A pause needs a name: letters, digits, blanks and .,'@-, at most 64.") from None
+    made = Pause(by=checked_person(by), since=now.astimezone(UTC))
     try:
         (state / FOLDER).mkdir(mode=0o700, exist_ok=True)
         write_text(state / FOLDER / _FILE, made.model_dump_json())
@@ -102,12 +99,14 @@ def resume(state: Path, *, by: str) -> bool:
 
     Raises
     ------
+    ConfigError
+        If the name does not fit; the site stays paused.
     AuditLogError
-        If the log cannot be written, or the name does not fit; the site stays paused.
+        If the log cannot be written; the site stays paused.
     """
-    settings = load_settings(state)
+    settings, who = load_settings(state), checked_person(by)
     if paused(state) is None:
         return False
-    AuditLog(settings.audit_log).append("site.resume", who=by.strip(), verdict="ok")
+    AuditLog(settings.audit_log).append("site.resume", who=who, verdict="ok")
     (state / FOLDER / _FILE).unlink(missing_ok=True)
     return True

@@ -10,11 +10,12 @@ from datetime import date, datetime
 from pathlib import Path
 
 from app.site.rehearsal_folders import rehearsal_folder
-from app.site.retention import holds, overdue, plan_folder
+from app.site.retention import overdue, plan_folder
 from app.site.settings import load_settings
 from medfl.errors import ConfigError, PlanNotApprovedError
 from medfl.governance.approvals import Approval, Approvals
 from medfl.governance.audit_log import AuditLog
+from medfl.governance.person import checked_person
 from pipelines.site_answers import plan_number
 
 _SHORTEST_HASH = 12
@@ -59,21 +60,20 @@ def purge(state: Path, sha256: str, *, by: str, now: datetime) -> Purged:
     Raises
     ------
     ConfigError
-        If the hash is too short, or something cannot be deleted.
+        If the name or the hash does not fit, or something cannot be deleted.
     PlanNotApprovedError
         If no plan of that hash was ever approved here, or its approval still holds.
     AuditLogError
         If the log cannot be written; then nothing is deleted.
     """
-    known = Approvals(state).all()
-    return _purged(state, _the_one(known, sha256, now.date()), known, by, now.date())
+    who, known = checked_person(by), Approvals(state).all()
+    return _purged(state, _the_one(known, sha256, now.date()), known, who, now.date())
 
 
 def purge_expired(state: Path, *, by: str, now: datetime) -> tuple[Purged, ...]:
     """Delete what is left of every plan whose time of retention (`policy.retention_days`) has ended; see `purge`."""
-    known = Approvals(state).all()
-    today = now.date()
-    return tuple(_purged(state, one, known, by, today) for one in overdue(state, today))
+    who, known, today = checked_person(by), Approvals(state).all(), now.date()
+    return tuple(_purged(state, one, known, who, today) for one in overdue(state, today))
 
 
 def _the_one(known: tuple[Approval, ...], sha256: str, today: date) -> Approval:
@@ -86,7 +86,7 @@ def _the_one(known: tuple[Approval, ...], sha256: str, today: date) -> Approval:
             "not_approved",
             "Only what an approved plan left can be purged; no plan of this hash was. See 'medfl plan list'.",
         )
-    if holds(found[0], today):
+    if found[0].holds(today):
         raise PlanNotApprovedError(
             "not_approved",
             f"The approval of plan '{found[0].plan.name}' must have ended before its files are purged; it holds until "
@@ -99,27 +99,27 @@ def _folders(state: Path, approval: Approval, known: tuple[Approval, ...], today
     """Return what runs of a plan left, and whether a run folder is left out that an approved plan uses as well."""
     runs, plan = state / "runs", approval.plan
     own = [plan_folder(state, approval), rehearsal_folder(state, approval.plan_sha256)]
-    is_shared = any(one.plan.settings == plan.settings and holds(one, today) for one in known)
+    is_shared = any(one.plan.settings == plan.settings and one.holds(today) for one in known)
     if not is_shared:
         own += runs.glob(f"*-{plan_number(plan.settings)}")
     found = [path for path in own if path.is_dir() and not path.is_symlink()]
     return found, is_shared
 
 
-def _purged(state: Path, approval: Approval, known: tuple[Approval, ...], by: str, today: date) -> Purged:
+def _purged(state: Path, approval: Approval, known: tuple[Approval, ...], who: str, today: date) -> Purged:
     settings = load_settings(state)
     log, digest = AuditLog(settings.audit_log), approval.plan_sha256
     folders, is_shared = _folders(state, approval, known, today)
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
     nbytes = sum(path.lstat().st_size for path in files)
-    log.append("site.purge", who=by.strip(), plan_sha256=digest, verdict="ok")
+    log.append("site.purge", who=who, plan_sha256=digest, verdict="ok")
     try:
         for folder in folders:
             shutil.rmtree(folder)
-        if not any(holds(one, today) for one in known):
+        if not any(one.holds(today) for one in known):
             _clear(settings.cache)
     except OSError as error:
-        log.append("site.purge", who=by.strip(), plan_sha256=digest, verdict="failed", reason="data_error")
+        log.append("site.purge", who=who, plan_sha256=digest, verdict="failed", reason="data_error")
         raise ConfigError(
             f"What a plan left must be deleted; some of it cannot be ({error.strerror}). Set the rights of the folder "
             "'runs' and purge again."

@@ -9,11 +9,6 @@ from medfl.governance.approvals import Approval, Approvals
 _DIGITS = 16
 
 
-def holds(approval: Approval, today: date) -> bool:
-    """Tell whether an approval is in force."""
-    return approval.revoked_at is None and today <= approval.expires
-
-
 def last_day(approval: Approval) -> date:
     """Return the last day that an approval was in force."""
     return approval.expires if approval.revoked_at is None else min(approval.expires, approval.revoked_at.date())

@@ -133,7 +133,7 @@ class Executor:
 
     def warm(self) -> None:
         """Start a worker before the first message comes, where a plan is approved; the first round then waits less."""
-        if any(_is_valid(approval, self._today()) for approval in self._approvals.all()):
+        if any(approval.holds(self._today()) for approval in self._approvals.all()):
             try:
                 self._worker.start()
                 self._is_fresh = True
@@ -373,14 +373,6 @@ class Executor:
 
     def _note_worker(self, plan: str) -> None:
         self._audit.append("worker.start", who=_WHO, plan_sha256=plan, verdict="ok")
-
-
-def _is_valid(approval: Approval, today: date) -> bool:
-    try:
-        approval.check_valid(today)
-    except PlanNotApprovedError:
-        return False
-    return True
 
 
 def _asked(head: TaskHead, kind: str) -> dict[str, object]:

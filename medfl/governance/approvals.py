@@ -71,6 +71,10 @@ class Approval(BaseModel):
         """Return the SHA-256 of the whole decision; it stands in the file and in the audit log."""
         return sha256(self.model_dump(mode="json", by_alias=True))
 
+    def holds(self, today: date) -> bool:
+        """Tell whether the approval holds today."""
+        return self.revoked_at is None and today <= self.expires
+
     def check_valid(self, today: date) -> None:
         """Return if the approval holds today.
 
@@ -223,7 +227,7 @@ class Approvals:
                 "not_approved", f"A bundle must carry an approved plan; nobody approved this one. {_HOW}"
             )
         for approval in found:
-            if approval.revoked_at is None and today <= approval.expires:
+            if approval.holds(today):
                 return approval
         found[0].check_valid(today)
         return found[0]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import medfl
 from app.site.doctor.finding import Finding, ok, problem, skipped, warning
 from app.site.doctor.shown import is_from_authority, proxy_door, shown_certificate
-from app.site.hub_link import MOST_SKEW_S, HubCheckError, HubLink, ask_hub
+from app.site.hub_link import MOST_SKEW_S, HubCheckError, HubFacts, HubLink, ask_hub
 from medfl.governance.certificates import valid_until
 
 _TIMEOUT_S = 10.0
@@ -45,8 +45,16 @@ def check_connection(link: HubLink, now: datetime) -> Iterator[Finding]:
             "Let the firewall pass one outgoing TCP connection to it; check host and port.",
         )
         return
-    yield from _certificates(link, now)
-    yield from _said_by_hub(link)
+    answer = _asked(link)
+    yield from _certificates(link, now, answer)
+    yield from _said_by_hub(answer)
+
+
+def _asked(link: HubLink) -> HubFacts | HubCheckError:
+    try:
+        return ask_hub(link)
+    except HubCheckError as error:
+        return error
 
 
 def _variables(link: HubLink) -> Finding:
@@ -86,7 +94,7 @@ def _name(host: str) -> Finding:
     return ok("hub.name", f"The hub's name has {len(found)} addresses.")
 
 
-def _certificates(link: HubLink, now: datetime) -> Iterator[Finding]:
+def _certificates(link: HubLink, now: datetime, answer: HubFacts | HubCheckError) -> Iterator[Finding]:
     if link.ca is None:
         yield skipped("hub.certificate", "This link has no TLS.")
         return
@@ -99,15 +107,13 @@ def _certificates(link: HubLink, now: datetime) -> Iterator[Finding]:
         )
     else:
         yield ok("hub.authority", f"The certificate of the hub's authority is good until {ends:%Y-%m-%d}.")
-    try:
-        ask_hub(link)
-    except HubCheckError as error:
-        if error.reason == "hub_certificate":
+    if isinstance(answer, HubCheckError):
+        if answer.reason == "hub_certificate":
             yield _intercepted(link, now)
-        elif error.reason == "hub_answer":
-            yield problem("hub.certificate", str(error), "Ask the hub's operator; the hub may still be starting.")
+        elif answer.reason == "hub_answer":
+            yield problem("hub.certificate", str(answer), "Ask the hub's operator; the hub may still be starting.")
         else:
-            yield problem("hub.certificate", str(error), "Check the proxy's rules for this address.")
+            yield problem("hub.certificate", str(answer), "Check the proxy's rules for this address.")
         return
     shown = shown_certificate(link)
     if shown is None:
@@ -151,10 +157,8 @@ def _intercepted(link: HubLink, now: datetime) -> Finding:
     )
 
 
-def _said_by_hub(link: HubLink) -> Iterator[Finding]:
-    try:
-        facts = ask_hub(link)
-    except HubCheckError:
+def _said_by_hub(facts: HubFacts | HubCheckError) -> Iterator[Finding]:
+    if isinstance(facts, HubCheckError):
         yield skipped("hub.clock", "The hub did not say what time it is.")
         return
     skew = facts.skew_s

@@ -12,7 +12,7 @@ from app.site.doctor.finding import Finding, ok, problem, skipped, warning
 from app.site.settings import SiteSettings
 from app.supervision.environment import program_environment
 from medfl.config.settings import Config
-from medfl.errors import MedFLError, PlanNotApprovedError
+from medfl.errors import MedFLError
 from medfl.governance.approvals import Approval, Approvals
 from medfl.governance.exclude_list import ExcludeList
 from pipelines.dry_step import DryAnswer, DryQuestion
@@ -45,7 +45,7 @@ def check_plans(settings: SiteSettings, today: date, *, with_step: bool) -> Iter
         )
     else:
         yield ok("plans.files", f"{files} approvals are as they were written.")
-    holding = [one for one in decisions if _holds(one, today)]
+    holding = [one for one in decisions if one.holds(today)]
     if not holding:
         yield warning(
             "plans.approved", "No plan is approved now; this site refuses every run.", "See 'medfl plan approve'."
@@ -129,14 +129,6 @@ def _asked(question: DryQuestion, settings: SiteSettings) -> DryAnswer:
         return DryAnswer(error="no answer in time")
     except ValidationError:
         return DryAnswer(error="it was ended, perhaps for want of memory")
-
-
-def _holds(approval: Approval, today: date) -> bool:
-    try:
-        approval.check_valid(today)
-    except PlanNotApprovedError:
-        return False
-    return True
 
 
 def _named(approvals: list[Approval]) -> str:
