@@ -30,8 +30,6 @@ def enroll_command(
 
 def run_command(state: State) -> None:
     """Run the site until Ctrl+C or SIGTERM: answer what is approved, refuse everything else."""
-    from app.site.enrolling import enrolled_link
-    from app.site.settings import load_settings
-    from app.site.supervise import run_site
+    from app.site.starting import start_site
 
-    run_site(state, enrolled_link(load_settings(state)), say=lambda line: typer.echo(line, err=True))
+    start_site(state, say=lambda line: typer.echo(line, err=True))
