@@ -52,9 +52,9 @@ _PULL = "pull-messages"
 _RECEIVING = frozenset({"pull-object", "confirm-message-received"})
 _PROTOBUF = "application/protobuf"
 _LONGEST_HOLD_S = 15.0
-_ASK_AGAIN_S = 0.1
-_ASK_RARELY_S = 0.25
-_SOON_S = 3.0
+_PACES_S = ((3.0, 0.1), (60.0, 0.25))
+_IDLE_PACE_S = 1.0
+_KEEPING_UP = frozenset({"activate-node", "deactivate-node", "send-node-heartbeat", _PULL})
 _BODY_S = 300.0
 _UPSTREAM_TIMEOUT_S = 60.0
 _MOST_CONNECTIONS = 400
@@ -132,6 +132,7 @@ def proxy(
     sleep : callable
         As `asyncio.sleep`.
     """
+    pace = _Pace(clock)
     bodies = Bodies(most_bytes=MOST_BYTES, most_together=MOST_BYTES_TOGETHER, patience_s=_BODY_S)
 
     async def fleet(request: Request) -> Response:
@@ -145,6 +146,8 @@ def proxy(
             return PlainTextResponse(error.said, status_code=error.status)
 
     async def _passed_on(name: str, request: Request, body: bytes) -> Response:
+        if name not in _KEEPING_UP:
+            pace.work()
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _OURS}
         path = f"/v1/fleet/{name}"
         try:
@@ -164,13 +167,14 @@ def proxy(
         """Ask again while there is no work: an empty message of Flower's has no bytes."""
         started = clock()
         while answer.status_code == httpx.codes.OK and not answer.content:
-            waited = clock() - started
-            if waited >= _LONGEST_HOLD_S or await request.is_disconnected():
+            if clock() - started >= _LONGEST_HOLD_S or await request.is_disconnected():
                 break
-            await sleep(_ASK_AGAIN_S if waited < _SOON_S else _ASK_RARELY_S)
+            await sleep(pace.step_s())
             if await request.is_disconnected():
                 break
             answer = await upstream.ask(path, {**headers, "accept-encoding": "identity"}, body)
+        if answer.content:
+            pace.work()
         return answer
 
     async def health(request: Request) -> Response:
@@ -196,6 +200,20 @@ def proxy(
         Route("/{rest:path}", forbidden, methods=every),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+class _Pace:
+    """How often to ask for work: seldom where nobody has worked for a while, or many sites keep an idle hub busy."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._worked = clock, clock()
+
+    def work(self) -> None:
+        self._worked = self._clock()
+
+    def step_s(self) -> float:
+        idle = self._clock() - self._worked
+        return next((step for longest, step in _PACES_S if idle < longest), _IDLE_PACE_S)
 
 
 def _forbidden() -> Response:

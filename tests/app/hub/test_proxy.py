@@ -9,6 +9,7 @@ from flwr.proto.message_pb2 import ConfirmMessageReceivedResponse, PullObjectRes
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.error.catalog import API_ERROR_MAP
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from starlette.applications import Starlette
 from starlette.types import Message
 
 from app.hub.proxy import ASKED_BY_SITES, MOST_BYTES, RUN_HAS_ENDED, proxy
@@ -58,10 +59,11 @@ def ask(
     headers: list[tuple[bytes, bytes]] | None = None,
     clock: Clock | None = None,
     leaves_after: int | None = None,
+    application: Starlette | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request through the application, as a server would; `leaves_after` looks, the client is gone."""
     clock = clock or Clock()
-    application = proxy(upstream, version="1.2.3", clock=clock, sleep=clock.sleep)
+    application = application or proxy(upstream, version="1.2.3", clock=clock, sleep=clock.sleep)
     sent: list[Message] = []
     looks = [0]
 
@@ -147,6 +149,23 @@ def test_a_site_without_work_is_sent_away_after_a_while() -> None:
     clock, upstream = Clock(), Upstream()
     assert ask(upstream, "/v1/fleet/pull-messages", clock=clock)[::2] == (200, b"")
     assert 14 < clock.now < 16
+
+
+def test_an_idle_hub_is_asked_once_a_second_and_one_at_work_often() -> None:
+    clock, upstream = Clock(), Upstream()
+    application = proxy(upstream, version="1.2.3", clock=clock, sleep=clock.sleep)
+
+    def questions() -> int:
+        before = len(upstream.asked)
+        ask(upstream, "/v1/fleet/pull-messages", clock=clock, application=application)
+        return len(upstream.asked) - before
+
+    clock.now += 1000
+    assert questions() <= 17
+    ask(upstream, "/v1/fleet/send-node-heartbeat", clock=clock, application=application)
+    assert questions() <= 17
+    ask(upstream, "/v1/fleet/push-messages", clock=clock, application=application)
+    assert questions() > 60
 
 
 def test_a_refusal_is_not_asked_for_again() -> None:
