@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 from app.hub.settings import HubSettings
-from app.hub.submit import RunState, run_states
+from app.hub.submit import RunState, run_state, run_states
 from app.hub.superlink import SuperLink
 from medfl.errors import FederationError
 
@@ -29,18 +29,32 @@ def judged_runs(settings: HubSettings, superlink: SuperLink) -> tuple[RunState, 
     superlink : SuperLink
         Asked only where a run seems to be at work. Where it does not answer, nothing is judged.
     """
-    if not any(_seems_at_work(one) for one in run_states(settings)):
-        return run_states(settings)
+    over = _over(superlink) if any(map(_seems_at_work, run_states(settings))) else frozenset()
+    # read again: a run that ended meanwhile may have left its word meanwhile
+    return tuple(_judged(settings, one, over) for one in run_states(settings))
+
+
+def judged_run(settings: HubSettings, superlink: SuperLink, plan_sha256: str) -> RunState | None:
+    """Return the run of a plan as `judged_runs` does; None where it was not asked for."""
+    found = run_state(settings, plan_sha256)
+    if found is None or not _seems_at_work(found):
+        return found
+    over = _over(superlink)
+    again = run_state(settings, plan_sha256)
+    return None if again is None else _judged(settings, again, over)
+
+
+def _over(superlink: SuperLink) -> frozenset[int]:
     try:
-        over = {run.number for run in superlink.runs() if run.is_over}
+        return frozenset(run.number for run in superlink.runs() if run.is_over)
     except (FederationError, OSError):
-        over = set()
-    return tuple(  # read again: a run that ended meanwhile may have left its word meanwhile
-        replace(one, state="stopped", reason=_reason(settings))
-        if _seems_at_work(one) and one.submission.flower_runs[-1] in over
-        else one
-        for one in run_states(settings)
-    )
+        return frozenset()
+
+
+def _judged(settings: HubSettings, one: RunState, over: frozenset[int]) -> RunState:
+    if _seems_at_work(one) and one.submission.flower_runs[-1] in over:
+        return replace(one, state="stopped", reason=_reason(settings))
+    return one
 
 
 def _seems_at_work(found: RunState) -> bool:

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from app.hub.ended_runs import judged_runs
+from app.hub.ended_runs import judged_run
 from app.hub.settings import load_hub
-from app.hub.submit import RunState, run_states
+from app.hub.submit import RunState, run_state
 from app.hub.superlink import SuperLink
 from app.supervision.running import is_running
 from medfl.errors import FederationError, RunFolderError
@@ -37,13 +37,14 @@ def follow(state: Path, plan_sha256: str, sleep: Callable[[float], None] = time.
     settings, told = load_hub(state), 0
     superlink = SuperLink(settings)
     for step in itertools.count(1):
-        states = run_states(settings) if step % _STEPS_PER_QUESTION else judged_runs(settings, superlink)
-        found = next((one for one in states if one.submission.plan_sha256 == plan_sha256), None)
+        is_asked = step % _STEPS_PER_QUESTION == 0
+        found = judged_run(settings, superlink, plan_sha256) if is_asked else run_state(settings, plan_sha256)
         if found is None:
             raise FederationError("The run must have been asked for; it was not. Start it with 'medfl hub submit'.")
-        rounds = _rounds(found)
-        yield from rounds[told:]
-        told = max(told, len(rounds))
+        if found.round > told:
+            rounds = _rounds(found)
+            yield from rounds[told:]
+            told = max(told, len(rounds))
         if found.state == "finished":
             return
         if found.state == "stopped":

@@ -24,6 +24,7 @@ from pipelines.run_config import run_config_toml
 from pipelines.site_plan import settings_of
 
 _SHORT = 12
+_ENDING = ".run.json"
 
 State = Literal["waiting", "running", "finished", "stopped"]
 
@@ -111,7 +112,7 @@ def submit(state: Path, plan_file: Path, now: datetime) -> RunState:
 
 
 def _submitted(settings: HubSettings, plan: Plan, now: datetime) -> RunState:
-    known = next((one for one in run_states(settings) if one.submission.plan_sha256 == plan.sha256()), None)
+    known = run_state(settings, plan.sha256())
     superlink = SuperLink(settings)
     if known is not None:
         if known.state == "finished":
@@ -139,7 +140,8 @@ def resume_all(settings: HubSettings, superlink: SuperLink) -> Iterable[str]:
     """
     for one in run_states(settings):
         with locked(settings.submitted):
-            line = _resumed(settings, superlink, _state_again(settings, one))
+            again = run_state(settings, one.submission.plan_sha256)
+            line = "" if again is None else _resumed(settings, superlink, again)
         if line:
             yield line
 
@@ -165,30 +167,38 @@ def _resumed(settings: HubSettings, superlink: SuperLink, one: RunState) -> str:
     return f"The run {name} goes on after round {one.round}."
 
 
-def _state_again(settings: HubSettings, one: RunState) -> RunState:
-    digest = one.submission.plan_sha256
-    return next(found for found in run_states(settings) if found.submission.plan_sha256 == digest)
-
-
 def run_states(settings: HubSettings) -> tuple[RunState, ...]:
     """Return every run that was asked for, the newest first.
 
     Parameters
     ----------
     settings : HubSettings
+
+    Raises
+    ------
+    ConfigError
+        If a file of `submitted` cannot be read.
     """
-    found = []
-    for path in settings.submitted.glob("*.run.json"):
-        try:
-            found.append(_state_of(settings, Submission.model_validate_json(path.read_bytes())))
-        except (OSError, ValidationError) as error:
-            raise ConfigError(f"submitted/{path.name} must say what was asked for; it cannot be read.") from error
+    found = (_read(settings, path) for path in settings.submitted.glob(f"*{_ENDING}"))
     return tuple(sorted(found, key=lambda one: one.submission.since, reverse=True))
+
+
+def run_state(settings: HubSettings, plan_sha256: str) -> RunState | None:
+    """Return the run of a plan; None where it was not asked for. See `run_states`."""
+    path = _run_file(settings, plan_sha256)
+    return _read(settings, path) if path.is_file() else None
+
+
+def _read(settings: HubSettings, path: Path) -> RunState:
+    try:
+        return _state_of(settings, Submission.model_validate_json(path.read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise ConfigError(f"submitted/{path.name} must say what was asked for; it cannot be read.") from error
 
 
 def write_submission(settings: HubSettings, submission: Submission) -> None:
     """Keep what was asked for."""
-    write_text(settings.submitted / f"{submission.plan_sha256}.run.json", submission.model_dump_json())
+    write_text(_run_file(settings, submission.plan_sha256), submission.model_dump_json())
 
 
 def end_flower_run(superlink: SuperLink, submission: Submission) -> None:
@@ -270,6 +280,10 @@ def _alive(superlink: SuperLink) -> set[int]:
 
 def _folder(settings: HubSettings, name: str, digest: str) -> Path:
     return settings.runs / f"{name}-{digest[:_SHORT]}"
+
+
+def _run_file(settings: HubSettings, digest: str) -> Path:
+    return settings.submitted / f"{digest}{_ENDING}"
 
 
 def _plan_file(settings: HubSettings, digest: str) -> Path:
